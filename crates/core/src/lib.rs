@@ -1,0 +1,8 @@
+//! The model of cargo nixcache: what a build consists of, what each part of it depends on, and how the
+//! parts are kept and put back.
+//!
+//! Synchronous; no network, no printing, no clock, no reading of the process environment: these are
+//! passed in. Dependencies point inward: `cargo` ← `unit` ← `plan`, `artifact` ← `store`.
+
+pub mod digest;
+pub mod environment;
