@@ -6,3 +6,4 @@
 
 pub mod digest;
 pub mod environment;
+pub mod store;
