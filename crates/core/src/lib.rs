@@ -4,6 +4,9 @@
 //! Synchronous; no network, no printing, no clock, no reading of the process environment: these are
 //! passed in. Dependencies point inward: `cargo` ← `unit` ← `plan`, `artifact` ← `store`.
 
+pub mod artifact;
+pub mod cargo;
 pub mod digest;
 pub mod environment;
 pub mod store;
+pub mod unit;

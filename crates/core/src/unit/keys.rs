@@ -1,0 +1,83 @@
+//! The unit key: a unit's inputs, pinned to the exact outputs of its dependencies.
+
+use std::collections::BTreeSet;
+
+use crate::digest::{ContentDigest, Key, KeyHasher};
+
+use super::graph::{CompileMode, CrateType, PlannedUnit, TargetKind, UnitGraph, UnitIndex};
+use super::inputs::UnitInputs;
+
+const DOMAIN: &str = "unit-key/1";
+
+/// What is known of a dependency once it has been found or built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pin {
+    /// The key under which its artifact was found, dynamic inputs included.
+    pub artifact: Key,
+    /// The digest of what it produced.
+    pub output: ContentDigest,
+}
+
+/// The key of the unit with the given inputs and dependencies; `pin` gives what is known of each.
+///
+/// Libraries and build-script runs are pinned by output: a dependent was compiled against those bytes and no
+/// others. Programs that are only run (build scripts, and the binaries that integration tests start) are
+/// pinned by key: which linker made them does not matter to what they are built from. A unit that is linked
+/// is also pinned to the keys of all the runs below it: native libraries that they found reach the linker past
+/// the outputs of everything between.
+///
+/// `None` if the outputs of a dependency are unknown: then the unit can only be missed.
+pub fn unit_key(
+    graph: &UnitGraph,
+    inputs: &UnitInputs,
+    unit: UnitIndex,
+    pin: impl Fn(UnitIndex) -> Option<Pin>,
+) -> Option<Key> {
+    let mut hasher = KeyHasher::new(DOMAIN);
+    hasher.field("inputs", inputs.key.as_bytes());
+    // The order of edges comes from package ids, which hold paths of this machine: sort by what is hashed.
+    let mut edges = Vec::new();
+    for edge in &graph.unit(unit).dependencies {
+        let known = pin(edge.unit)?;
+        let dependency = graph.unit(edge.unit);
+        let runs = matches!(dependency.target.kind, TargetKind::CustomBuild | TargetKind::Bin)
+            && dependency.mode != CompileMode::RunCustomBuild;
+        let pinned = if runs { *known.artifact.as_bytes() } else { *known.output.as_bytes() };
+        edges.push((edge.extern_crate_name.as_str(), runs, pinned));
+    }
+    edges.sort_unstable();
+    for (name, runs, pinned) in edges {
+        hasher.field("name", name).field(if runs { "program" } else { "output" }, pinned);
+    }
+    if is_linked(graph.unit(unit)) {
+        let mut runs = Vec::new();
+        for run in runs_below(graph, unit) {
+            runs.push(*pin(run)?.artifact.as_bytes());
+        }
+        runs.sort_unstable();
+        hasher.list("linked runs", runs);
+    }
+    Some(hasher.key())
+}
+
+/// Whether a linker makes an output of the unit, or native libraries are copied into it.
+fn is_linked(unit: &PlannedUnit) -> bool {
+    matches!(unit.mode, CompileMode::Build | CompileMode::Test)
+        && (unit.mode == CompileMode::Test
+            || unit.target.crate_types.iter().any(|crate_type| !matches!(crate_type, CrateType::Lib | CrateType::Rlib)))
+}
+
+/// The runs of build scripts that a unit depends upon at any distance.
+fn runs_below(graph: &UnitGraph, unit: UnitIndex) -> BTreeSet<UnitIndex> {
+    let mut seen = BTreeSet::new();
+    let mut left = vec![unit];
+    while let Some(unit) = left.pop() {
+        for edge in &graph.unit(unit).dependencies {
+            if seen.insert(edge.unit) {
+                left.push(edge.unit);
+            }
+        }
+    }
+    seen.retain(|unit| graph.unit(*unit).mode == CompileMode::RunCustomBuild);
+    seen
+}

@@ -1,0 +1,16 @@
+//! Units: what cargo compiles or runs one by one, and how each is named in the cache.
+
+mod graph;
+mod inputs;
+mod keys;
+#[cfg(test)]
+mod tests;
+
+pub use graph::{
+    BoundaryKind, CompileMode, CompilePlatform, CrateType, PackageIndex, PackageSource, PassedThrough, PlannedPackage,
+    PlannedTarget, PlannedUnit, TargetKind, UnitDependency, UnitGraph, UnitIndex, UnitProfile,
+};
+pub use inputs::{
+    BuildFacts, Hashed, Input, TABLE, UNTRACKED_VARIABLES, UnitInputs, platform_name, table_markdown, unit_inputs,
+};
+pub use keys::{Pin, unit_key};
