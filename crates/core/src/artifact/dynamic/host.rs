@@ -1,0 +1,124 @@
+//! What the host has: its glibc, and where its linkers search.
+//!
+//! Read from files alone: no program is started. On systems without glibc there is none, and every floor is too
+//! high.
+
+use std::collections::BTreeSet;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use super::super::binary_facts::{BinaryFacts, LibraryVersion, newest_defined};
+
+/// The facts of one host that dynamic inputs are compared with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostFacts {
+    /// The version of its glibc.
+    pub glibc: Option<LibraryVersion>,
+    /// Where its dynamic linker searches, in order.
+    pub loader_directories: Vec<Utf8PathBuf>,
+    /// Where its compilers' linker searches, in order.
+    pub link_directories: Vec<Utf8PathBuf>,
+}
+
+impl HostFacts {
+    /// Finds the facts of this host. `executable` is one that runs here: our own. Its dynamic linker leads to the
+    /// C library where that is in no usual place, as on NixOS.
+    pub fn discover(executable: Option<&Utf8Path>) -> Self {
+        let multiarch = format!("{}-linux-gnu", std::env::consts::ARCH);
+        let link_directories: Vec<Utf8PathBuf> = [
+            format!("/usr/local/lib/{multiarch}"),
+            format!("/lib/{multiarch}"),
+            format!("/usr/lib/{multiarch}"),
+            "/usr/local/lib64".to_owned(),
+            "/lib64".to_owned(),
+            "/usr/lib64".to_owned(),
+            "/usr/local/lib".to_owned(),
+            "/lib".to_owned(),
+            "/usr/lib".to_owned(),
+        ]
+        .map(Utf8PathBuf::from)
+        .into();
+        let mut loader_directories = Vec::new();
+        let interpreter =
+            executable.and_then(|path| BinaryFacts::read(path).ok().flatten()).and_then(|facts| facts.interpreter);
+        if let Some(directory) = interpreter.as_deref().and_then(Utf8Path::parent) {
+            loader_directories.push(directory.to_owned());
+            // The dynamic linker is often reached through a link from another directory.
+            let real = interpreter.as_deref().and_then(|path| path.canonicalize_utf8().ok());
+            loader_directories.extend(real.as_deref().and_then(Utf8Path::parent).map(Utf8Path::to_owned));
+        }
+        read_loader_configuration(Utf8Path::new("/etc/ld.so.conf"), &mut loader_directories, 0);
+        loader_directories.extend(link_directories.iter().cloned());
+        let mut seen = BTreeSet::new();
+        loader_directories.retain(|directory| seen.insert(directory.clone()));
+        let glibc = loader_directories
+            .iter()
+            .map(|directory| directory.join("libc.so.6"))
+            .find(|path| path.exists())
+            .and_then(|path| newest_defined(&path, "GLIBC_"));
+        Self { glibc, loader_directories, link_directories }
+    }
+}
+
+/// Reads `ld.so.conf`: directories, and `include` with patterns of the form `directory/*.conf`.
+fn read_loader_configuration(path: &Utf8Path, directories: &mut Vec<Utf8PathBuf>, depth: usize) {
+    const DEEPEST: usize = 4;
+    let Ok(text) = std::fs::read_to_string(path) else { return };
+    for line in text.lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        match line.strip_prefix("include") {
+            Some(pattern) if pattern.starts_with(char::is_whitespace) && depth < DEEPEST => {
+                let pattern = Utf8Path::new(pattern.trim());
+                let Some(directory) = pattern.parent() else { continue };
+                let directory = if directory.is_absolute() {
+                    directory.to_owned()
+                } else {
+                    path.parent().unwrap_or(path).join(directory)
+                };
+                let suffix = pattern.file_name().and_then(|name| name.strip_prefix('*'));
+                let mut files: Vec<_> = directory
+                    .read_dir_utf8()
+                    .into_iter()
+                    .flatten()
+                    .flatten()
+                    .map(|entry| entry.into_path())
+                    .filter(|file| match suffix {
+                        Some(suffix) => file.as_str().ends_with(suffix),
+                        None => file.file_name() == pattern.file_name(),
+                    })
+                    .collect();
+                files.sort();
+                files.iter().for_each(|file| read_loader_configuration(file, directories, depth + 1));
+            }
+            _ if line.starts_with('/') => directories.push(line.into()),
+            _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    fn this_host_has_a_glibc_and_finds_it() {
+        let facts = HostFacts::discover(Some(Utf8Path::new("/proc/self/exe")));
+        assert!(facts.glibc.unwrap() >= "2.17".parse().unwrap());
+        assert!(facts.loader_directories.iter().any(|directory| directory.join("libc.so.6").exists()));
+    }
+
+    #[test]
+    fn the_loaders_configuration_is_followed() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(directory.path()).unwrap();
+        std::fs::create_dir(root.join("ld.so.conf.d")).unwrap();
+        std::fs::write(root.join("ld.so.conf"), "include ld.so.conf.d/*.conf\n# /no\n/last # why\n").unwrap();
+        std::fs::write(root.join("ld.so.conf.d/b.conf"), "/second\n").unwrap();
+        std::fs::write(root.join("ld.so.conf.d/a.conf"), "/first\ninclude /nowhere/x\n").unwrap();
+        std::fs::write(root.join("ld.so.conf.d/c.old"), "/never\n").unwrap();
+        let mut directories = Vec::new();
+        read_loader_configuration(&root.join("ld.so.conf"), &mut directories, 0);
+        assert_eq!(directories, ["/first", "/second", "/last"]);
+    }
+}
