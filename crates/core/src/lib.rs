@@ -8,5 +8,6 @@ pub mod artifact;
 pub mod cargo;
 pub mod digest;
 pub mod environment;
+pub mod plan;
 pub mod store;
 pub mod unit;
