@@ -9,5 +9,6 @@ pub mod cargo;
 pub mod digest;
 pub mod environment;
 pub mod plan;
+pub mod session;
 pub mod store;
 pub mod unit;

@@ -1,0 +1,73 @@
+//! Changes that modification times do not show: what was touched while a unit was built, and what plain cargo
+//! cannot see.
+//!
+//! The change time of a file cannot be set back, unlike its modification time. Called by gather, collect and
+//! restore.
+
+use std::fs;
+use std::time::SystemTime;
+
+use camino::Utf8Path;
+
+use crate::artifact::Roots;
+use crate::artifact::dynamic::{DynamicInput, matching_files};
+
+/// Whether something that was read may have changed at or after `since`: then nobody knows which content was read.
+pub(super) fn changed_since(input: &DynamicInput, roots: &Roots, package_root: &Utf8Path, since: SystemTime) -> bool {
+    match input {
+        DynamicInput::File { path } => roots.reveal(path).is_some_and(|path| {
+            // A directory on the way may have been another one: its own change time tells.
+            let way =
+                path.ancestors().skip(1).take_while(|above| *above != package_root && above.starts_with(package_root));
+            is_newer(&path, since) || way.into_iter().any(|above| is_newer(above, since))
+        }),
+        DynamicInput::Glob { path, pattern } => roots.reveal(path).is_some_and(|path| {
+            matching_files(roots, &path, pattern).is_ok_and(|files| files.iter().any(|file| is_newer(file, since)))
+        }),
+        DynamicInput::Directory { path } => {
+            roots.reveal(path).is_some_and(|path| is_newer(&path, since) || tree_is_newer(&path, since, false))
+        }
+        DynamicInput::PackageTree { .. } => tree_is_newer(package_root, since, true),
+        _ => false,
+    }
+}
+
+/// Whether a file, or the link that leads to it, changed at or after `since`.
+pub(super) fn is_newer(path: &Utf8Path, since: SystemTime) -> bool {
+    [fs::symlink_metadata(path), fs::metadata(path)]
+        .into_iter()
+        .any(|metadata| metadata.is_ok_and(|metadata| change_time(&metadata) >= since))
+}
+
+fn tree_is_newer(directory: &Utf8Path, since: SystemTime, skip_outputs: bool) -> bool {
+    let Ok(entries) = directory.read_dir_utf8() else { return is_newer(directory, since) };
+    entries.flatten().any(|entry| {
+        let name = entry.file_name();
+        if skip_outputs && (name == "target" || name.starts_with('.')) {
+            return false;
+        }
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => {
+                // Its own change time tells what was removed from it.
+                is_newer(entry.path(), since) || tree_is_newer(entry.path(), since, skip_outputs)
+            }
+            _ => is_newer(entry.path(), since),
+        }
+    })
+}
+
+/// When the file, its name or its mode changed last.
+#[cfg(unix)]
+pub(super) fn change_time(metadata: &fs::Metadata) -> SystemTime {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::time::Duration;
+    let seconds = u64::try_from(metadata.ctime()).unwrap_or(0);
+    let nanoseconds = u32::try_from(metadata.ctime_nsec()).unwrap_or(0);
+    SystemTime::UNIX_EPOCH + Duration::new(seconds, nanoseconds)
+}
+
+/// When the file changed last.
+#[cfg(not(unix))]
+pub(super) fn change_time(metadata: &fs::Metadata) -> SystemTime {
+    metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH)
+}

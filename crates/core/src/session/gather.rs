@@ -1,0 +1,665 @@
+//! Gather: reads everything that one finished unit left behind, normalises it, and puts its files into the
+//! store.
+//!
+//! Called by collect for one unit at a time. Refuses a unit of which anything is not understood.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::time::SystemTime;
+
+use camino::{Utf8Path, Utf8PathBuf};
+
+use crate::artifact::binary_facts::{BinaryFacts, BinaryFactsError};
+use crate::artifact::dynamic::{
+    BuildScriptFindings, CompileFindings, DynamicInput, InputValue, NativeCode, PackageOnDisk, declared_inputs,
+    inputs_of_binary, inputs_of_bound_roots, inputs_of_build_script, inputs_of_rustc, set_for_build_scripts,
+};
+use crate::artifact::scan::{FileReferences, HideError, ScanError, Scanner, hide_in_text, takes_place};
+use crate::artifact::{ArtifactFile, FileClass, RootKind, Roots, RunOutput, UnitArtifact};
+use crate::cargo::dep_info::{CargoDepInfo, DepInfoError, RustcDepInfo};
+use crate::cargo::directives::{Directive, DirectiveError, Directives};
+use crate::cargo::fingerprint::{NotReproducible, RelocatableFingerprint, WatchedPaths};
+use crate::cargo::layout::RunFiles;
+use crate::cargo::record::InvocationRecord;
+use crate::digest::ContentDigest;
+use crate::store::{BlobRef, Lease, Placement, StoreError, hash_and_scan, hash_file};
+use crate::unit::{CompileMode, CompilePlatform, CrateType, PlannedUnit, TargetKind, UnitIndex};
+
+use super::changes::{change_time, changed_since};
+use super::collect::CollectContext;
+use super::matching::{UnitAddress, absolute};
+use super::resolve::Lookup;
+use super::restore::{fixed_time, is_final, set_time, watched};
+use super::unseen::{linker_inputs, refuse_edited_sources, secret, variables_in_source};
+
+/// Why a unit was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    /// No single planned unit fits.
+    #[error("it is not among the planned units")]
+    Unmatched,
+    /// A dependency is not kept.
+    #[error("the outputs of a dependency are not known")]
+    Dependency,
+    /// Its fingerprint cannot be carried elsewhere.
+    #[error("its fingerprint is of a kind that is not known")]
+    Fingerprint(#[source] NotReproducible),
+    /// Cargo's dep-info is not understood.
+    #[error("its dep-info is of a kind that is not known")]
+    DepInfo(#[source] DepInfoError),
+    /// A build script printed something that is not understood.
+    #[error("its build script's output is not understood")]
+    Directives(#[source] DirectiveError),
+    /// A file cannot be read.
+    #[error("{path} cannot be read")]
+    File {
+        /// The file.
+        path: Utf8PathBuf,
+        /// What went wrong.
+        #[source]
+        source: io::Error,
+    },
+    /// A file cannot be searched.
+    #[error("a file cannot be searched for paths")]
+    Scan(#[source] ScanError),
+    /// A program or library is not understood.
+    #[error("a program or library cannot be read")]
+    Binary(#[source] BinaryFactsError),
+    /// Text cannot be normalised.
+    #[error("a text of it cannot be relocated")]
+    Text(#[source] HideError),
+    /// A source file changed while it was compiled.
+    #[error("{input} changed while it was compiled")]
+    Changed {
+        /// What changed.
+        input: DynamicInput,
+    },
+    /// What it read cannot be compared on another occasion.
+    #[error("what it read cannot be compared: {what}")]
+    Unstable {
+        /// What it is.
+        what: String,
+    },
+    /// What was read under the same key before differs.
+    #[error("an earlier build under the same key read other things")]
+    Inputs,
+    /// The store does not take it. Ends all keeping.
+    #[error("the store does not take it")]
+    Store(#[source] StoreError),
+}
+
+impl NotKept {
+    /// A store that is full or cannot be written ends all keeping; a file that cannot be taken ends its own.
+    fn of_store(error: StoreError) -> Self {
+        match error {
+            StoreError::Changed { path } | StoreError::NotAFile { path } => {
+                Self::Unstable { what: format!("{path} changed while it was read") }
+            }
+            other => Self::Store(other),
+        }
+    }
+}
+
+/// What was found.
+pub(super) struct Gathered {
+    /// The artifact, if it is to be kept.
+    pub(super) artifact: Option<UnitArtifact>,
+    /// What the unit read, with the present values.
+    pub(super) dynamic: Vec<(DynamicInput, InputValue)>,
+    /// Its files.
+    pub(super) files: Vec<Utf8PathBuf>,
+    /// Whether its outputs carry the one old time now.
+    pub(super) old_times: bool,
+    /// Whether it holds paths of this machine.
+    pub(super) bound: bool,
+}
+
+/// The two ways to search an output for paths.
+pub(super) struct Scanners {
+    /// For whole paths.
+    pub(super) plain: Scanner,
+    /// For parts of them too.
+    pub(super) wary: Scanner,
+}
+
+/// One unit, while it is gathered.
+struct Gatherer<'a, 'c> {
+    context: &'a CollectContext<'c>,
+    scanners: &'a Scanners,
+    /// Whether the unit read the place of something at compile time: then parts of paths count too.
+    takes_place: bool,
+    unit: &'a PlannedUnit,
+    address: &'a UnitAddress,
+    lease: Option<&'a Lease>,
+    /// Where a dependency that is a build script's run left its output.
+    run_output: &'a dyn Fn(UnitIndex) -> Option<RunFiles>,
+    old_times: bool,
+    bound: BTreeSet<RootKind>,
+    binary_inputs: BTreeSet<DynamicInput>,
+    artifact_files: Vec<ArtifactFile>,
+    directories: Vec<Utf8PathBuf>,
+    links: Vec<(Utf8PathBuf, String)>,
+    files: Vec<Utf8PathBuf>,
+}
+
+/// Gathers one unit. Without a lease nothing is kept, and only what the ledger needs is found.
+#[expect(clippy::too_many_arguments, reason = "one call, from collect, of everything that is known of the unit")]
+pub(super) fn gather<L: Lookup>(
+    context: &CollectContext<'_>,
+    lookup: &L,
+    scanners: &Scanners,
+    index: UnitIndex,
+    address: &UnitAddress,
+    record: Option<&InvocationRecord>,
+    fingerprint: RelocatableFingerprint,
+    since: SystemTime,
+    dependencies_are_old: bool,
+    lease: Option<&Lease>,
+    run_output: &dyn Fn(UnitIndex) -> Option<RunFiles>,
+) -> Result<Gathered, NotKept> {
+    let unit = context.graph.unit(index);
+    let package = context.graph.package(unit);
+    let mut artifact = UnitArtifact {
+        label: context.graph.describe(index),
+        package: package.name.clone(),
+        hash: address.hash,
+        stem: address.stem.clone(),
+        output: ContentDigest::of(b""),
+        fingerprint,
+        dep_info: None,
+        diagnostics: None,
+        run: None,
+        files: Vec::new(),
+        directories: Vec::new(),
+        links: Vec::new(),
+        dynamic: Vec::new(),
+        rows: context.inputs[index.0 as usize]
+            .rows
+            .iter()
+            .map(|(name, digest)| ((*name).to_owned(), *digest))
+            .collect(),
+    };
+    let watches = watched(&artifact, package, context.roots) != WatchedPaths::Unwatched;
+    let mut gatherer = Gatherer {
+        context,
+        scanners,
+        takes_place: false,
+        unit,
+        address,
+        lease,
+        run_output,
+        old_times: dependencies_are_old && !watches && lease.is_some(),
+        bound: BTreeSet::new(),
+        binary_inputs: BTreeSet::new(),
+        artifact_files: Vec::new(),
+        directories: Vec::new(),
+        links: Vec::new(),
+        files: Vec::new(),
+    };
+
+    let mut inputs = BTreeSet::new();
+    let out_dirs = gatherer.out_directories(index, record);
+    let disk = PackageOnDisk { root: package.root(), immutable: context.is_immutable(package), out_dirs: &out_dirs };
+    if unit.mode == CompileMode::RunCustomBuild {
+        gatherer.refuse_strays(!disk.immutable)?;
+        let (run, directives) = gatherer.run()?;
+        artifact.run = Some(run);
+        inputs.extend(gatherer.inputs_of_run(disk, &directives)?);
+    } else {
+        let record = record.ok_or(NotKept::Unmatched)?;
+        let dep_info = gatherer.rustc(record)?;
+        let files = address.fingerprint_files();
+        let cargo = read(&files.dep_info)?;
+        let cargo = CargoDepInfo::decode(&cargo).map_err(NotKept::DepInfo)?;
+        artifact.dep_info = Some(cargo.hide(context.roots));
+        artifact.diagnostics = gatherer.diagnostics(&files.diagnostics)?;
+        let files: Vec<_> = dep_info.files.iter().map(|file| absolute(&record.directory, file)).collect();
+        if disk.immutable {
+            refuse_edited_sources(package.root(), &files)?;
+        }
+        // What is computed from a path at compile time is found by no search. Packages from elsewhere are trusted
+        // not to do that; in a member's code it happens.
+        let reads_its_place =
+            |name: &str| matches!(name, "CARGO_MANIFEST_DIR" | "CARGO_MANIFEST_PATH" | "CARGO_TARGET_TMPDIR");
+        if !disk.immutable && dep_info.environment.iter().any(|(name, _)| reads_its_place(name)) {
+            gatherer.bound.extend(root_of(context.roots, package.root()));
+        }
+        inputs.extend(linker_inputs(record, context));
+        let variables: Vec<_> = dep_info.environment.iter().map(|(name, _)| name.clone()).collect();
+        let findings = CompileFindings {
+            files: &files,
+            variables: &variables,
+            set_by_build_script: &gatherer.set_by_build_script(index)?,
+            invocation: &record.invocation,
+        };
+        inputs.extend(inputs_of_rustc(disk, findings, context.roots));
+    }
+    inputs.extend(declared_inputs(package.root(), &package.declared_inputs, context.roots));
+    inputs.extend(inputs_of_bound_roots(gatherer.bound.iter().copied()));
+    inputs.append(&mut gatherer.binary_inputs);
+
+    // A path outside every root was perhaps written relative to the package: elsewhere it is another file.
+    let is_outside = |input: &DynamicInput| match input {
+        DynamicInput::File { path } | DynamicInput::Directory { path } => {
+            // The system's own files are named by absolute paths.
+            let is_systems = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/opt", "/nix"];
+            path.is_absolute() && !is_systems.iter().any(|system| path.starts_with(system))
+        }
+        _ => false,
+    };
+    if !disk.immutable && inputs.iter().any(is_outside) {
+        inputs.extend(inputs_of_bound_roots(root_of(context.roots, package.root())));
+    }
+
+    let mut dynamic = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        if changed_since(&input, context.roots, package.root(), since) {
+            return Err(NotKept::Changed { input });
+        }
+        let value = lookup.value(index, &input);
+        let value = value.ok_or_else(|| NotKept::Unstable { what: input.to_string() })?;
+        dynamic.push((input, value));
+    }
+
+    if let Some(name) = dynamic.iter().find_map(|(input, value)| secret(input, value)) {
+        let told = context.environment.get_str(name).is_some_and(|value| {
+            let run = artifact.run.as_ref();
+            value.len() >= 8
+                && (gatherer.holds(value)
+                    || run.is_some_and(|run| run.stdout.contains(value) || run.stderr.contains(value)))
+        });
+        if told {
+            return Err(NotKept::Unstable { what: format!("it holds the value of {name}, which sounds secret") });
+        }
+    }
+
+    let bound = !gatherer.bound.is_empty();
+    let Gatherer { mut artifact_files, mut directories, mut links, files, old_times, .. } = gatherer;
+    artifact_files.sort();
+    directories.sort();
+    links.sort();
+    artifact.output =
+        UnitArtifact::output_digest(artifact.hash, &artifact_files, &directories, &links, artifact.run.as_ref());
+    artifact.files = artifact_files;
+    artifact.dynamic.clone_from(&dynamic);
+    artifact.directories = directories;
+    artifact.links = links;
+    let known = lease.is_some() || !is_final(unit);
+    Ok(Gathered { artifact: known.then_some(artifact), dynamic, files, old_times, bound })
+}
+
+impl Gatherer<'_, '_> {
+    /// Whether a file of the unit holds a text.
+    fn holds(&self, text: &str) -> bool {
+        let finder = memchr::memmem::Finder::new(text);
+        self.files.iter().any(|file| fs::read(file).is_ok_and(|bytes| finder.find(&bytes).is_some()))
+    }
+
+    /// The `OUT_DIR`s whose content is in the key already.
+    fn out_directories(&self, index: UnitIndex, record: Option<&InvocationRecord>) -> Vec<Utf8PathBuf> {
+        let mut directories: Vec<_> = record.and_then(|record| record.cargo.out_dir.clone()).into_iter().collect();
+        if self.unit.mode == CompileMode::RunCustomBuild {
+            directories.push(self.address.layout.run_files(&self.address.package, self.address.hash).out);
+        }
+        for edge in &self.context.graph.unit(index).dependencies {
+            directories.extend((self.run_output)(edge.unit).map(|files| files.out));
+        }
+        directories
+    }
+
+    /// The variables that the package's build script set for rustc.
+    fn set_by_build_script(&self, index: UnitIndex) -> Result<BTreeSet<String>, NotKept> {
+        let mut names = BTreeSet::new();
+        for edge in &self.context.graph.unit(index).dependencies {
+            let Some(files) = (self.run_output)(edge.unit) else { continue };
+            let directives = Directives::parse(&read(&files.stdout)?, None).map_err(NotKept::Directives)?;
+            names.extend(directives.iter().filter_map(|directive| match directive {
+                Directive::Env { name, .. } => Some(name.clone()),
+                _ => None,
+            }));
+        }
+        Ok(names)
+    }
+
+    fn inputs_of_run(
+        &self,
+        package: PackageOnDisk<'_>,
+        directives: &Directives,
+    ) -> Result<BTreeSet<DynamicInput>, NotKept> {
+        let texts = |choose: fn(&Directive) -> Option<&String>| -> Vec<String> {
+            directives.iter().filter_map(choose).cloned().collect()
+        };
+        let link_libraries = texts(|directive| match directive {
+            Directive::LinkLib(text) => Some(text),
+            _ => None,
+        });
+        let files = self.artifact_files.iter().map(|file| file.path.as_path());
+        let is_native = NativeCode::is_in(files);
+        let target = match &self.unit.platform {
+            CompilePlatform::Host => self.context.host,
+            CompilePlatform::Target { name, .. } => name,
+        };
+        let native = NativeCode { environment: self.context.environment, target, host: self.context.host };
+        let findings = BuildScriptFindings {
+            rerun_if_changed: &texts(|directive| match directive {
+                Directive::RerunIfChanged(text) => Some(text),
+                _ => None,
+            }),
+            rerun_if_env_changed: &texts(|directive| match directive {
+                Directive::RerunIfEnvChanged(text) => Some(text),
+                _ => None,
+            }),
+            link_libraries: &link_libraries,
+            link_search: &texts(|directive| match directive {
+                Directive::LinkSearch(text) => Some(text),
+                _ => None,
+            }),
+            native: is_native.then_some(native),
+        };
+        let mut inputs = inputs_of_build_script(package, findings, self.context.roots)
+            .map_err(|always| NotKept::Unstable { what: always.to_string() })?;
+        // The cc crate names no file, and nobody names headers.
+        if is_native && !package.immutable {
+            let path = self.context.roots.hide(package.root);
+            let pattern = "**/*.{c,h,cc,cpp,cxx,hpp,hh,hxx,inc,inl,s,S,asm,m,mm}".to_owned();
+            inputs.insert(DynamicInput::Glob { path, pattern });
+        }
+        // Scripts forget to name the variables that they read.
+        for name in variables_in_source(&self.unit.target.source_path) {
+            if !set_for_build_scripts(&name, package.immutable) {
+                inputs.insert(DynamicInput::Variable { name });
+            }
+        }
+        Ok(inputs)
+    }
+
+    fn scanner(&self) -> &'_ Scanner {
+        if self.takes_place { &self.scanners.wary } else { &self.scanners.plain }
+    }
+
+    /// Takes the outputs of rustc. Returns what rustc says that it read.
+    fn rustc(&mut self, record: &InvocationRecord) -> Result<RustcDepInfo, NotKept> {
+        let directory =
+            self.address.layout.output_directory(&self.address.package, self.address.hash, &self.address.stem);
+        let stem = record.invocation.file_stem().ok_or(NotKept::Unmatched)?;
+        let makefile = directory.join(format!("{stem}.d"));
+        let text = String::from_utf8(read(&makefile)?)
+            .map_err(|_| NotKept::Unstable { what: format!("{makefile} is not UTF-8") })?;
+        let dep_info = RustcDepInfo::parse(&text).map_err(NotKept::DepInfo)?;
+        self.takes_place = dep_info.environment.iter().any(|(name, _)| takes_place(name));
+        let mut outputs: BTreeSet<Utf8PathBuf> = BTreeSet::new();
+        for output in &dep_info.outputs {
+            let output = absolute(&record.directory, output);
+            if output.extension() == Some("d") {
+                continue;
+            }
+            // A file that lies elsewhere (`--emit asm=/x`) would not be there after a hit.
+            if output.parent() != Some(&directory) || !output.is_file() {
+                return Err(NotKept::Unstable {
+                    what: format!("rustc wrote {output}, which is not where cargo wants it"),
+                });
+            }
+            outputs.insert(output);
+        }
+        if outputs.is_empty() {
+            return Err(NotKept::Unstable { what: "rustc names no output".to_owned() });
+        }
+        outputs.extend(debug_files(&directory, &stem, self.unit)?);
+        for output in outputs {
+            let relative = output.strip_prefix(&directory).unwrap_or(&output).to_owned();
+            self.file(&output, relative, false)?;
+        }
+        Ok(dep_info)
+    }
+
+    /// Refuses a run that wrote anything outside `OUT_DIR`: restored, it would not write it. Files count that
+    /// changed while it ran, in the workspace for scripts of its own packages, and beside cargo's final files.
+    fn refuse_strays(&self, in_workspace: bool) -> Result<(), NotKept> {
+        let files = self.address.layout.run_files(&self.address.package, self.address.hash);
+        let time = |path: &Utf8Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+        let began = time(&files.invoked).unwrap_or(self.context.started);
+        // Cargo sets the output's modification time back; its change time is when the script had ended.
+        let ended = fs::metadata(&files.stdout).map(|metadata| change_time(&metadata));
+        let ended = ended.map_err(|source| NotKept::File { path: files.stdout.clone(), source })?;
+        let stray = |path: &Utf8Path, metadata: &fs::Metadata| {
+            let changed = change_time(metadata);
+            let is_stray = metadata.is_file() && changed >= began && changed <= ended;
+            is_stray.then(|| NotKept::Unstable { what: format!("its build script ran while {path} was written") })
+        };
+        let layout = &self.address.layout;
+        for directory in [layout.final_directory(), layout.profile_root()] {
+            let walk = ignore::WalkBuilder::new(&directory)
+                .standard_filters(false)
+                .filter_entry(|entry| {
+                    let name = entry.file_name().to_str().unwrap_or_default();
+                    let is_cargos = matches!(name, "deps" | "build" | "incremental" | "examples" | ".fingerprint");
+                    !(entry.depth() == 1 && is_cargos)
+                })
+                .build();
+            for entry in walk.flatten() {
+                let (Some(path), Ok(metadata)) = (Utf8Path::from_path(entry.path()), entry.metadata()) else {
+                    continue;
+                };
+                let name = path.file_name().unwrap_or_default();
+                // Cargo links its final files, and writes locks and makefiles.
+                let is_cargos = links(&metadata) > 1 || name.starts_with('.') || name.ends_with(".d");
+                if !is_cargos && let Some(error) = stray(path, &metadata) {
+                    return Err(error);
+                }
+            }
+        }
+        if in_workspace {
+            let outputs = [layout.build_directory().to_owned(), layout.target_directory().to_owned()];
+            let walk = ignore::WalkBuilder::new(self.context.workspace_root)
+                .standard_filters(false)
+                .filter_entry(move |entry| {
+                    let is_output =
+                        Utf8Path::from_path(entry.path()).is_some_and(|path| outputs.iter().any(|o| o == path));
+                    !is_output && entry.file_name() != ".git" && entry.file_name() != "node_modules"
+                })
+                .build();
+            for entry in walk.flatten() {
+                if let (Some(path), Ok(metadata)) = (Utf8Path::from_path(entry.path()), entry.metadata())
+                    && let Some(error) = stray(path, &metadata)
+                {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a build script's output and `OUT_DIR`.
+    fn run(&mut self) -> Result<(RunOutput, Directives), NotKept> {
+        let files = self.address.layout.run_files(&self.address.package, self.address.hash);
+        let stdout = read(&files.stdout)?;
+        let directives = Directives::parse(&stdout, None).map_err(NotKept::Directives)?;
+        let stdout = self.text(stdout, &files.stdout)?;
+        let stderr = match fs::read(&files.stderr) {
+            Ok(stderr) => self.lossy_text(&stderr),
+            Err(_) => String::new(),
+        };
+        self.files.push(files.stdout.clone());
+        if files.out.is_dir() {
+            self.directory(&files.out, Utf8Path::new(""))?;
+        }
+        if self.old_times {
+            set_time(&files.stdout, fixed_time())
+                .map_err(|source| NotKept::File { path: files.stdout.clone(), source })?;
+        }
+        Ok((RunOutput { stdout, stderr }, directives))
+    }
+
+    fn directory(&mut self, root: &Utf8Path, relative: &Utf8Path) -> Result<(), NotKept> {
+        let directory = root.join(relative);
+        let failed = |source| NotKept::File { path: directory.clone(), source };
+        for entry in directory.read_dir_utf8().map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let kind = entry.file_type().map_err(failed)?;
+            let path = relative.join(entry.file_name());
+            if kind.is_dir() {
+                self.directories.push(path.clone());
+                self.directory(root, &path)?;
+            } else if kind.is_file() {
+                self.file(entry.path(), path, true)?;
+            } else if kind.is_symlink() {
+                let target = entry.path().read_link_utf8().map_err(failed)?;
+                let target = self.hidden(target.as_str())?;
+                self.links.push((path, target));
+            } else {
+                return Err(NotKept::Unstable { what: format!("{} is no ordinary file", entry.path()) });
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes one file: hashed and searched in one reading, then inserted.
+    fn file(&mut self, path: &Utf8Path, relative: Utf8PathBuf, generated: bool) -> Result<(), NotKept> {
+        let Some(lease) = self.lease else {
+            // Only what dependents are pinned to is needed.
+            if !is_final(self.unit) {
+                let hashed = hash_file(path).map_err(NotKept::of_store)?;
+                let blob = BlobRef { digest: hashed.digest, size: hashed.size, executable: false };
+                self.artifact_files.push(ArtifactFile { path: relative, blob, class: FileClass::Own });
+            }
+            self.files.push(path.to_owned());
+            return Ok(());
+        };
+        let mut raw = self.scanner().raw();
+        let hashed = hash_and_scan(path, 0, |chunk| raw.feed(chunk.bytes)).map_err(NotKept::of_store)?;
+        let references =
+            if raw.met() { self.scanner().examine_file(path).map_err(NotKept::Scan)? } else { FileReferences::None };
+        let is_probe = generated && relative.extension() == Some("rmeta");
+        let executable = is_executable(path).map_err(|source| NotKept::File { path: path.to_owned(), source })?;
+        if !is_probe {
+            self.bound.extend(references.bound_to());
+        }
+        if let FileReferences::Text(_) = references
+            && generated
+        {
+            let text = self.text(read(path)?, path)?;
+            let blob = lease.insert_bytes(text.as_bytes(), executable).map_err(NotKept::of_store)?;
+            self.artifact_files.push(ArtifactFile { path: relative, blob, class: FileClass::Text });
+            self.files.push(path.to_owned());
+            return Ok(());
+        }
+        if let FileReferences::Text(roots) = references {
+            // Rustc's own outputs are never rewritten.
+            self.bound.extend(roots);
+        }
+        if (!generated || has_object_name(path))
+            && let Some(facts) = BinaryFacts::read(path).map_err(NotKept::Binary)?
+        {
+            // Shared libraries of the build itself lie where the dynamic linker is told to look by cargo.
+            let provided = |name: &str| self.address.layout.profile_root().join("deps").join(name).exists();
+            self.binary_inputs.extend(inputs_of_binary(&facts, provided, self.context.roots));
+        }
+        let class = if !generated && is_replaced(self.unit, path) { FileClass::Replaced } else { FileClass::Own };
+        let share = class == FileClass::Replaced && self.old_times;
+        let placement = if share { Placement::Link } else { Placement::Copy };
+        let inserted = lease.insert_file(path, Some(&hashed), placement, executable).map_err(NotKept::of_store)?;
+        if self.old_times && !is_final(self.unit) {
+            set_time(path, fixed_time()).map_err(|source| NotKept::File { path: path.to_owned(), source })?;
+        }
+        self.artifact_files.push(ArtifactFile { path: relative, blob: inserted.blob, class });
+        self.files.push(path.to_owned());
+        Ok(())
+    }
+
+    fn diagnostics(&mut self, path: &Utf8Path) -> Result<Option<String>, NotKept> {
+        match fs::read(path) {
+            Ok(bytes) => Ok(Some(self.lossy_text(&bytes))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(NotKept::File { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Text that matters: what cannot be relocated binds the unit.
+    fn text(&mut self, bytes: Vec<u8>, path: &Utf8Path) -> Result<String, NotKept> {
+        let text = String::from_utf8(bytes).map_err(|_| NotKept::Unstable { what: format!("{path} is not UTF-8") })?;
+        self.hidden(&text)
+    }
+
+    fn hidden(&mut self, text: &str) -> Result<String, NotKept> {
+        match self.scanners.plain.examine_text(text) {
+            FileReferences::Bound(roots) => {
+                self.bound.extend(roots);
+                if text.contains("@nixcache{") {
+                    return Err(NotKept::Text(HideError::HoldsPlaceholder));
+                }
+                Ok(text.to_owned())
+            }
+            _ => hide_in_text(text, self.context.roots).map_err(NotKept::Text),
+        }
+    }
+
+    /// Text for people: where it cannot be relocated, it is left as it is.
+    fn lossy_text(&self, bytes: &[u8]) -> String {
+        let text = String::from_utf8_lossy(bytes);
+        hide_in_text(&text, self.context.roots).unwrap_or_else(|_| text.replace("@nixcache{", "@ nixcache{"))
+    }
+}
+
+fn read(path: &Utf8Path) -> Result<Vec<u8>, NotKept> {
+    fs::read(path).map_err(|source| NotKept::File { path: path.to_owned(), source })
+}
+
+/// Whether cargo, rustc and the linkers put a new file in the place of this one and never write into it.
+/// Measured: see `docs/correctness.md`.
+fn is_replaced(unit: &PlannedUnit, path: &Utf8Path) -> bool {
+    match path.extension() {
+        Some("rlib" | "rmeta") => true,
+        _ => unit.target.kind == TargetKind::CustomBuild || unit.target.crate_types == [CrateType::ProcMacro],
+    }
+}
+
+fn has_object_name(path: &Utf8Path) -> bool {
+    matches!(path.extension(), Some("so" | "dylib" | "dll" | "exe") | None)
+}
+
+/// Split debug information lies beside the output and is named by nobody.
+fn debug_files(directory: &Utf8Path, stem: &str, unit: &PlannedUnit) -> Result<Vec<Utf8PathBuf>, NotKept> {
+    let split = unit.profile.split_debuginfo.is_some() || cfg!(any(windows, target_os = "macos"));
+    if !split && !unit.rustflags.iter().any(|flag| flag.contains("split-debuginfo")) {
+        return Ok(Vec::new());
+    }
+    let failed = |source| NotKept::File { path: directory.to_owned(), source };
+    let mut found = Vec::new();
+    for entry in directory.read_dir_utf8().map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let name = entry.file_name();
+        let ours = name.strip_prefix("lib").unwrap_or(name).strip_prefix(stem);
+        let is_debug = [".dwo", ".dwp", ".pdb", ".o"].iter().any(|suffix| name.ends_with(suffix));
+        if ours.is_some_and(|rest| rest.starts_with('.')) && is_debug && entry.path().is_file() {
+            found.push(entry.into_path());
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(unix)]
+fn is_executable(path: &Utf8Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(fs::metadata(path)?.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(_path: &Utf8Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// The root that a directory lies below.
+fn root_of(roots: &Roots, directory: &Utf8Path) -> Option<RootKind> {
+    roots.iter().find(|(_, root)| directory.starts_with(root)).map(|(kind, _)| kind)
+}
+
+#[cfg(unix)]
+fn links(metadata: &fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::nlink(metadata)
+}
+
+#[cfg(not(unix))]
+fn links(_metadata: &fs::Metadata) -> u64 {
+    1
+}
