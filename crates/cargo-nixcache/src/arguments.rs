@@ -1,0 +1,114 @@
+//! The command line: our options and commands. What follows a cargo command is cargo's and is not parsed here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use camino::Utf8PathBuf;
+use clap::{Args, Parser, Subcommand};
+
+/// The program as cargo runs it: `cargo-nixcache nixcache …`.
+#[derive(Debug, Parser)]
+#[command(name = "cargo", bin_name = "cargo", styles = STYLES)]
+pub(crate) enum Cargo {
+    /// Build with cargo; fetch what was built before instead of compiling it again
+    Nixcache(Nixcache),
+}
+
+const STYLES: clap::builder::Styles = clap::builder::Styles::styled()
+    .header(clap::builder::styling::AnsiColor::Green.on_default().bold())
+    .usage(clap::builder::styling::AnsiColor::Green.on_default().bold())
+    .literal(clap::builder::styling::AnsiColor::Cyan.on_default().bold())
+    .placeholder(clap::builder::styling::AnsiColor::Cyan.on_default());
+
+/// `cargo nixcache [OPTIONS] <cargo command> [cargo's own arguments]`
+#[derive(Debug, Args)]
+#[command(
+    version,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    allow_external_subcommands = true,
+    override_usage = "cargo nixcache [OPTIONS] <cargo command> [cargo's own arguments]\n       cargo nixcache [OPTIONS] <COMMAND>",
+    after_help = "Every other command (build, check, test, clippy, run, doc, bench, rustc, nextest …) is cargo's: \
+                  what is cached is put in place first, then cargo runs with the same arguments."
+)]
+pub(crate) struct Nixcache {
+    #[command(flatten)]
+    pub(crate) options: Options,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Options of every command. Each has a variable, and a key in the configuration file.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct Options {
+    /// The local store [default: the platform's cache directory]
+    #[arg(long, value_name = "DIR", env = "NIXCACHE_STORE")]
+    pub(crate) store: Option<Utf8PathBuf>,
+    /// The size that the local store may grow to, such as 20GiB; 0 for no limit
+    #[arg(long, value_name = "SIZE", env = "NIXCACHE_STORE_SIZE")]
+    pub(crate) store_size: Option<String>,
+    /// Write what happened to FILE, as JSON
+    #[arg(long, value_name = "FILE", env = "NIXCACHE_SUMMARY")]
+    pub(crate) summary: Option<PathBuf>,
+    /// Plan and resolve, show, stop
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+}
+
+/// Our own commands; anything else is cargo's.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build and keep what does not belong to the workspace, and nothing else
+    Deps {
+        /// Cargo's command (build, check or clippy) and arguments [default: build]
+        #[arg(value_name = "CARGO ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Show the units of a build, their keys, and whether they are in the store
+    Plan {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+        /// Cargo's command and arguments [default: build]
+        #[arg(value_name = "CARGO ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Say why the units of a crate are not in the store: the inputs that differ, by name
+    Why {
+        /// The name of the crate
+        #[arg(value_name = "CRATE")]
+        package: String,
+        /// Cargo's command and arguments [default: build]
+        #[arg(value_name = "CARGO ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Drop what was not used for longest until the store fits its size
+    Gc {
+        /// Drop everything that is not pinned
+        #[arg(long)]
+        all: bool,
+    },
+    /// Check every file of the store against its name
+    Verify {
+        /// Drop what is damaged
+        #[arg(long)]
+        repair: bool,
+    },
+    /// List what the store holds
+    List {
+        /// As JSON, one object a line
+        #[arg(long)]
+        json: bool,
+        /// Only what has this text in its name
+        filter: Option<String>,
+    },
+    /// Count what the store holds
+    Stats {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// A command of cargo
+    #[command(external_subcommand)]
+    Cargo(Vec<OsString>),
+}

@@ -1,0 +1,506 @@
+//! The main job: resolve, restore, run cargo, collect.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::process::{ExitCode, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nixcache_core::artifact::RootKind;
+use nixcache_core::cargo::fingerprint::package_stamp;
+use nixcache_core::cargo::layout::BuildLocks;
+use nixcache_core::cargo::record::{PathRemap, RecorderSession};
+use nixcache_core::environment::Environment;
+use nixcache_core::session::{
+    CollectContext, CollectReport, Collector, Ledger, Resolution, RestoreContext, RestoreReport, UnitState, resolve,
+    restore,
+};
+use nixcache_core::store::{Lease, LocalStore, StoreError};
+use nixcache_core::unit::{PlannedPackage, UnitGraph, UnitIndex};
+
+use crate::child::{CargoCall, end_as};
+use crate::lookup::{LeaseSource, StoreLookup};
+use crate::machine::MachineCache;
+use crate::report::{Report, bytes, chain};
+use crate::settings::Settings;
+use crate::summary::{NotKeptUnit, Summary, rounded, timed};
+use crate::workspace::{PlannedBuild, WorkspaceError};
+
+/// How often finished units are looked for while cargo runs.
+const POLL: Duration = Duration::from_millis(100);
+
+/// One cargo command, from its arguments to its exit code.
+pub(crate) struct Build<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) arguments: &'a [OsString],
+    pub(crate) dry_run: bool,
+    pub(crate) summary_file: Option<&'a std::path::Path>,
+    pub(crate) scope: Scope,
+}
+
+/// How much of the plan is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// All of it.
+    Everything,
+    /// What does not belong to the workspace (crane's `buildDepsOnly`).
+    Dependencies,
+}
+
+impl Build<'_> {
+    /// Runs it.
+    pub(crate) fn run(&self) -> ExitCode {
+        match self.outcome() {
+            Outcome::Code(code) => code,
+            Outcome::Ended(status) => end_as(status),
+        }
+    }
+
+    fn outcome(&self) -> Outcome {
+        let began = std::time::Instant::now();
+        let mut summary = Summary::new(self.arguments);
+        let environment: Environment = std::env::vars_os().collect();
+        let machine = MachineCache::new(&self.settings.store);
+        let store = crate::commands::open_store(self.settings);
+        let build = PlannedBuild::new(
+            self.arguments,
+            environment.clone(),
+            self.settings,
+            &machine,
+            store.as_ref().ok(),
+            &mut summary.seconds,
+        );
+        let (report, planned) = match build {
+            Ok(build) => {
+                let command = &build.command;
+                let report = Report::new(command.quiet, command.verbose > 0, command.color.as_deref());
+                summary.passed_through =
+                    build.graph.passed_through.iter().map(|part| format!("{}: {}", part.what, part.why)).collect();
+                for part in &summary.passed_through {
+                    report.detail("Unplanned", part);
+                }
+                (report, Some(build).filter(|build| !build.graph.units.is_empty()))
+            }
+            Err(error) => {
+                let report = Report::new(false, false, None);
+                summary.passed_through = vec![chain(&error)];
+                // Cargo says what is wrong with a workspace or an argument, and says it better.
+                if matches!(error, WorkspaceError::Unknown { .. }) {
+                    report.warning(&format!("nothing is cached: {}", chain(&error)));
+                }
+                (report, None)
+            }
+        };
+        summary.units.passed_through = summary.passed_through.len() as u64;
+        let code = match &planned {
+            Some(build) => match &store {
+                Ok(store) => self.cached(build, store, &report, &machine, &mut summary),
+                Err(error) => {
+                    report.warning(&format!("nothing is cached: {}", chain(error)));
+                    self.plain(&environment, &report, &mut summary)
+                }
+            },
+            None if self.dry_run => Outcome::Code(ExitCode::SUCCESS),
+            None => self.plain(&environment, &report, &mut summary),
+        };
+        summary.seconds.total = rounded(began.elapsed());
+        self.write_summary(&summary, &report);
+        code
+    }
+
+    /// Cargo alone.
+    fn plain(&self, environment: &Environment, report: &Report, summary: &mut Summary) -> Outcome {
+        let cargo = environment.get_str("CARGO").unwrap_or("cargo");
+        let call = CargoCall { cargo: Utf8Path::new(cargo), arguments: self.arguments, recorder: None, output: None };
+        run_cargo(&call, report, summary, |_| {})
+    }
+
+    fn cached(
+        &self,
+        build: &PlannedBuild,
+        store: &LocalStore,
+        report: &Report,
+        machine: &MachineCache,
+        summary: &mut Summary,
+    ) -> Outcome {
+        summary.units.planned = build.graph.units.len() as u64;
+        let mut prepared = match self.prepare(build, store, report, summary) {
+            Ok(prepared) => prepared,
+            Err(why) => {
+                report.warning(&format!("nothing is cached: {why}"));
+                return self.plain(&build.environment, report, summary);
+            }
+        };
+        if self.dry_run {
+            crate::commands::plan::show(build, &prepared.resolution);
+            return Outcome::Code(ExitCode::SUCCESS);
+        }
+        self.build_rest(build, store, &mut prepared, report, machine, summary)
+    }
+
+    /// Resolves and restores.
+    fn prepare(
+        &self,
+        build: &PlannedBuild,
+        store: &LocalStore,
+        report: &Report,
+        summary: &mut Summary,
+    ) -> Result<PreparedBuild, String> {
+        let began = std::time::Instant::now();
+        let session = Session::begin(build, self.dry_run).map_err(|error| chain(&error))?;
+        let lease = store.lease().map_err(|error| chain(&error))?;
+        let profile = build.layouts[0].profile().to_owned();
+        let mut ledger = Ledger::read(build.build_directory(), &profile);
+        let lookup = StoreLookup::new(build, LeaseSource::Held(&lease));
+        let mut resolution = timed(&mut summary.seconds.resolve, || {
+            resolve(&build.graph, &build.inputs, &ledger, build.build_directory(), &lookup)
+        })
+        .map_err(|error| chain(&error))?;
+        summary.units.fresh = count(&resolution, |state| matches!(state, UnitState::InPlace(_)));
+        if self.dry_run {
+            return Ok(PreparedBuild { resolution, ledger, session, profile });
+        }
+        let restored = timed(&mut summary.seconds.restore, || {
+            self.restore(build, &lease, &session, &mut resolution, &mut ledger, report)
+        })?;
+        touch(&lease, &resolution);
+        let in_place = count(&resolution, |state| matches!(state, UnitState::InPlace(_)));
+        summary.units.restored = in_place - summary.units.fresh;
+        summary.bytes.linked = restored.linked;
+        summary.bytes.copied = restored.copied;
+        for (unit, error) in &restored.failed {
+            let unit = build.graph.describe(*unit);
+            report.detail("Not restored", &format!("{unit}: {}", chain(error)));
+        }
+        if summary.units.restored > 0 {
+            let linked = if restored.linked > 0 { format!("{} linked", bytes(restored.linked)) } else { String::new() };
+            let copied = if restored.copied > 0 { format!("{} copied", bytes(restored.copied)) } else { String::new() };
+            let both = [linked, copied].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
+            let line = format!(
+                "{} of {} units ({both}) in {:.1} s",
+                summary.units.restored,
+                summary.units.planned,
+                began.elapsed().as_secs_f64()
+            );
+            report.status("Restored", &line);
+        }
+        if let Err(error) = ledger.save(build.build_directory(), &profile) {
+            report.detail("Ledger", &chain(&error));
+        }
+        Ok(PreparedBuild { resolution, ledger, session, profile })
+    }
+
+    fn restore(
+        &self,
+        build: &PlannedBuild,
+        lease: &Lease,
+        session: &Session,
+        resolution: &mut Resolution,
+        ledger: &mut Ledger,
+        report: &Report,
+    ) -> Result<RestoreReport, String> {
+        let hits = count(resolution, |state| matches!(state, UnitState::Restore(_)));
+        if hits == 0 && !resolution.leaves_work() {
+            return Ok(RestoreReport::default());
+        }
+        let writes_final_files =
+            !matches!(build.command.intent(), Some(nixcache_core::cargo::arguments::Intent::Check { .. }));
+        let _locks = BuildLocks::acquire(&build.layouts, build.lock_protocol, writes_final_files)
+            .map_err(|error| chain(&error))?;
+        let bar = report.bar(hits);
+        let context = RestoreContext {
+            graph: &build.graph,
+            store: lease,
+            roots: &build.roots,
+            layout: &|unit| build.layout(unit),
+            layouts: &build.layouts,
+            started: session.started,
+            environment: &|name| build.variable(name),
+            newest_file: &|package: &PlannedPackage| package_stamp(package.root(), &build.workspace_root).ok(),
+            immutable: &build.immutable,
+            progress: &|done| bar.at(done),
+        };
+        restore(&context, resolution, ledger).map_err(|error| chain(&error))
+    }
+
+    /// Runs cargo for the rest, and keeps what it builds.
+    fn build_rest(
+        &self,
+        build: &PlannedBuild,
+        store: &LocalStore,
+        prepared: &mut PreparedBuild,
+        report: &Report,
+        machine: &MachineCache,
+        summary: &mut Summary,
+    ) -> Outcome {
+        let wrapper = build.config.rustc_wrapper.as_ref().map(|wrapper| wrapper.to_string());
+        let own = std::env::current_exe().ok().and_then(|own| Utf8PathBuf::from_path_buf(own).ok());
+        let recorder = match (prepared.resolution.leaves_work(), own) {
+            (true, Some(own)) => {
+                let refused =
+                    if self.scope == Scope::Dependencies { own_packages(&build.graph) } else { BTreeSet::new() };
+                let session = prepared.session.recorder(build, wrapper.clone(), self.settings, refused);
+                session.map(|file| (own, file))
+            }
+            _ => None,
+        };
+        let with_recorder = recorder.is_some();
+        let notes = format!("{} {wrapper:?} {with_recorder}", build.toolchain.rustc);
+        machine.place_rustc_info(build.build_directory(), &notes);
+        let call = CargoCall {
+            cargo: &build.toolchain.cargo,
+            arguments: self.arguments,
+            recorder: recorder.as_ref().map(|(own, file)| (own.as_path(), file.clone())),
+            // What cargo says of refused members is no news.
+            output: (self.scope == Scope::Dependencies).then(|| prepared.session.output_file()).flatten(),
+        };
+        let lookup = StoreLookup::new(build, LeaseSource::Store(store));
+        let layout = |unit: UnitIndex| build.layout(unit);
+        let context = CollectContext {
+            graph: &build.graph,
+            inputs: &build.inputs,
+            store,
+            roots: &build.roots,
+            layouts: &build.layouts,
+            layout: &layout,
+            build_directory: build.build_directory(),
+            target_directory: build.target_directory(),
+            workspace_root: &build.workspace_root,
+            immutable: &build.immutable,
+            started: prepared.session.started,
+            environment: &build.environment,
+            host: &build.toolchain.host,
+            planned_from: &build.planned_from(),
+            records: &prepared.session.records,
+        };
+        let mut collector = Collector::new(context, &prepared.resolution, &lookup);
+        let code = run_cargo(&call, report, summary, |running| {
+            if with_recorder {
+                let ended = AtomicBool::new(false);
+                std::thread::scope(|scope| {
+                    let collecting = scope.spawn(|| {
+                        while !ended.load(Ordering::Acquire) {
+                            collector.poll();
+                            std::thread::park_timeout(POLL);
+                        }
+                    });
+                    // The status is asked for again below.
+                    let _ = running.wait();
+                    ended.store(true, Ordering::Release);
+                    collecting.thread().unpark();
+                });
+            }
+        });
+        let collected = timed(&mut summary.seconds.collect, || collector.finish(&mut prepared.ledger));
+        if let Err(error) = prepared.ledger.save(build.build_directory(), &prepared.profile) {
+            report.detail("Ledger", &chain(&error));
+        }
+        machine.keep_rustc_info(build.build_directory(), &notes);
+        let code = match self.scope {
+            Scope::Everything => code,
+            Scope::Dependencies => dependencies_outcome(build, prepared, &collected, report, code),
+        };
+        describe(build, &collected, report, summary);
+        if collected.kept > 0
+            && let Err(error) = store.auto_gc(SystemTime::now())
+        {
+            report.detail("Store", &chain(&error));
+        }
+        code
+    }
+
+    fn write_summary(&self, summary: &Summary, report: &Report) {
+        let Some(path) = self.summary_file else { return };
+        let written = serde_json::to_vec_pretty(summary).map_err(std::io::Error::from);
+        if let Err(error) = written.and_then(|text| std::fs::write(path, text)) {
+            report.warning(&format!("cannot write the summary {}: {error}", path.display()));
+        }
+    }
+}
+
+/// How a command ends.
+enum Outcome {
+    /// With a code of ours.
+    Code(ExitCode),
+    /// As cargo ended, by a signal perhaps.
+    Ended(ExitStatus),
+}
+
+struct PreparedBuild {
+    resolution: Resolution,
+    ledger: Ledger,
+    session: Session,
+    profile: String,
+}
+
+/// The directory of one build, on the file system of cargo's own files, so that times can be compared.
+struct Session {
+    directory: Option<Utf8PathBuf>,
+    records: Utf8PathBuf,
+    started: SystemTime,
+}
+
+impl Session {
+    fn begin(build: &PlannedBuild, dry_run: bool) -> std::io::Result<Self> {
+        if dry_run {
+            return Ok(Self { directory: None, records: Utf8PathBuf::new(), started: SystemTime::now() });
+        }
+        for layout in &build.layouts {
+            layout.create_directories().map_err(std::io::Error::other)?;
+        }
+        let sessions = build.build_directory().join(".nixcache").join("sessions");
+        let directory = sessions.join(std::process::id().to_string());
+        let records = directory.join("records");
+        std::fs::create_dir_all(&records)?;
+        // The stamp is taken from the file system: its clock can be behind the system's.
+        let stamp = directory.join("started");
+        std::fs::write(&stamp, b"")?;
+        let started = std::fs::metadata(&stamp)?.modified()?;
+        Ok(Self { directory: Some(directory), records, started })
+    }
+
+    /// Writes the recorder's session file.
+    fn output_file(&self) -> Option<Utf8PathBuf> {
+        self.directory.as_ref().map(|directory| directory.join("output"))
+    }
+
+    fn recorder(
+        &self,
+        build: &PlannedBuild,
+        wrapper: Option<String>,
+        settings: &Settings,
+        refused: BTreeSet<Utf8PathBuf>,
+    ) -> Option<Utf8PathBuf> {
+        // Rustc takes the last prefix that fits, so the most specific comes last.
+        let mut remaps: Vec<PathRemap> = build
+            .roots
+            .iter()
+            .filter(|(kind, _)| *kind != RootKind::Sysroot)
+            .map(|(kind, path)| PathRemap { from: path.to_owned(), to: kind.remapped().to_owned() })
+            .collect();
+        remaps.reverse();
+        let mut session = RecorderSession::new(self.records.clone(), remaps, wrapper);
+        if !settings.remap_members {
+            let members = build.graph.packages.iter().filter(|package| package.is_path());
+            session.not_remapped = members.map(|package| package.root().to_owned()).collect();
+        }
+        session.refused = refused;
+        let file = self.directory.as_ref()?.join("session.json");
+        session.write(&file).ok().map(|()| file)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(directory) = &self.directory {
+            // The next `cargo clean` takes what is left.
+            let _ = std::fs::remove_dir_all(directory);
+        }
+    }
+}
+
+fn count(resolution: &Resolution, of: impl Fn(&UnitState) -> bool) -> u64 {
+    resolution.units.iter().filter(|state| of(state)).count() as u64
+}
+
+/// Notes that the units of this build were used, so that they are the last to go.
+fn touch(lease: &Lease, resolution: &Resolution) {
+    let keys: Vec<_> = resolution.units.iter().filter_map(|state| state.pin().map(|pin| pin.artifact)).collect();
+    // A store that cannot be written does not remember.
+    let _ = lease.touch(&keys, SystemTime::now());
+}
+
+fn run_cargo(
+    call: &CargoCall<'_>,
+    report: &Report,
+    summary: &mut Summary,
+    meanwhile: impl FnOnce(&mut crate::child::Running),
+) -> Outcome {
+    let began = std::time::Instant::now();
+    let status = call.start().and_then(|mut running| {
+        meanwhile(&mut running);
+        let status = running.wait();
+        running.done();
+        status
+    });
+    summary.seconds.cargo = rounded(began.elapsed());
+    match status {
+        Ok(status) => Outcome::Ended(status),
+        Err(error) => {
+            report.error(&error, Some(&format!("{} could not be run", call.cargo)));
+            Outcome::Code(ExitCode::from(crate::exit::CARGO_MISSING))
+        }
+    }
+}
+
+/// The directories of the packages that belong to the user: path packages that nothing from elsewhere needs.
+fn own_packages(graph: &UnitGraph) -> BTreeSet<Utf8PathBuf> {
+    let mut needed: BTreeSet<UnitIndex> = BTreeSet::new();
+    for (index, unit) in graph.iter().collect::<Vec<_>>().into_iter().rev() {
+        if needed.contains(&index) || !graph.package(unit).is_path() {
+            needed.extend(unit.dependencies.iter().map(|edge| edge.unit));
+        }
+    }
+    let needed: BTreeSet<_> = needed.iter().map(|index| graph.unit(*index).package).collect();
+    let own = graph.units.iter().filter(|unit| graph.package(unit).is_path() && !needed.contains(&unit.package));
+    own.map(|unit| graph.package(unit).root().to_owned()).collect()
+}
+
+/// The members were refused, so cargo failed; what counts is whether all else is there.
+fn dependencies_outcome(
+    build: &PlannedBuild,
+    prepared: &PreparedBuild,
+    collected: &CollectReport,
+    report: &Report,
+    code: Outcome,
+) -> Outcome {
+    let own = own_packages(&build.graph);
+    let mut left_out: BTreeSet<UnitIndex> = BTreeSet::new();
+    let mut missing = 0;
+    let mut done = 0;
+    for (index, unit) in build.graph.iter() {
+        let depends_on_own = unit.dependencies.iter().any(|edge| left_out.contains(&edge.unit));
+        if depends_on_own || own.contains(build.graph.package(unit).root()) {
+            left_out.insert(index);
+        } else if matches!(prepared.resolution.state(index), UnitState::InPlace(_)) || collected.built.contains(&index)
+        {
+            done += 1;
+        } else {
+            missing += 1;
+        }
+    }
+    if missing == 0 {
+        report.status("Finished", &format!("{done} units that the workspace depends upon"));
+        return Outcome::Code(ExitCode::SUCCESS);
+    }
+    if let Some(output) = prepared.session.output_file().and_then(|file| std::fs::read(file).ok()) {
+        use std::io::Write as _;
+        // Nobody reads a closed standard error.
+        let _ = std::io::stderr().write_all(&output);
+    }
+    code
+}
+
+/// Says what became of what cargo built.
+fn describe(build: &PlannedBuild, collected: &CollectReport, report: &Report, summary: &mut Summary) {
+    summary.built = collected.built.iter().map(|unit| build.graph.describe(*unit)).collect();
+    summary.units.built = collected.built.len() as u64;
+    summary.units.bound = collected.bound;
+    for (unit, why) in &collected.not_kept {
+        let unit = build.graph.describe(*unit);
+        let why = chain(why);
+        report.detail("Not kept", &format!("{unit}: {why}"));
+        summary.not_kept.push(NotKeptUnit { unit, why });
+    }
+    for unit in &collected.unmatched {
+        report.detail("Not kept", &format!("{unit}: it fits no planned unit"));
+        summary.not_kept.push(NotKeptUnit { unit: unit.clone(), why: "it fits no planned unit".to_owned() });
+    }
+    if let Some(error) = &collected.stopped {
+        match error {
+            StoreError::ReadOnly { .. } => report.detail("Not kept", &chain(error)),
+            other => report.warning(&format!("new units are no longer kept: {}", chain(other))),
+        }
+    }
+}

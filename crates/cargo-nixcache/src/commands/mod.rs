@@ -1,0 +1,69 @@
+//! Our own commands, one file each.
+
+pub(crate) mod plan;
+pub(crate) mod store;
+pub(crate) mod why;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use nixcache_core::environment::Environment;
+use nixcache_core::session::{Ledger, Resolution, resolve};
+use nixcache_core::store::{LocalStore, StoreError, StoreOptions};
+
+use crate::exit;
+use crate::lookup::{LeaseSource, StoreLookup};
+use crate::machine::MachineCache;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::summary::Seconds;
+use crate::workspace::PlannedBuild;
+
+/// Opens the store of the settings.
+pub(crate) fn open_store(settings: &Settings) -> Result<LocalStore, StoreError> {
+    let options = StoreOptions { size_limit: settings.store_size, ..StoreOptions::default() };
+    LocalStore::open(&settings.store, options)
+}
+
+/// Plans and resolves a build without touching anything, and hands it to `show`.
+fn with_resolution(
+    settings: &Settings,
+    arguments: &[OsString],
+    show: impl FnOnce(&PlannedBuild, &Resolution, &LocalStore) -> Result<ExitCode, StoreError>,
+) -> ExitCode {
+    let environment: Environment = std::env::vars_os().collect();
+    let machine = MachineCache::new(&settings.store);
+    let store = match open_store(settings) {
+        Ok(store) => store,
+        Err(error) => return store_failed(&error),
+    };
+    let mut seconds = Seconds::default();
+    let build = match PlannedBuild::new(arguments, environment, settings, &machine, Some(&store), &mut seconds) {
+        Ok(build) => build,
+        Err(error) => {
+            Report::new(false, false, None).error(&error, None);
+            return ExitCode::from(exit::NO_PLAN);
+        }
+    };
+    let resolved = || {
+        let lease = store.lease()?;
+        let ledger = Ledger::read(build.build_directory(), build.layouts[0].profile());
+        let lookup = StoreLookup::new(&build, LeaseSource::Held(&lease));
+        let resolution = resolve(&build.graph, &build.inputs, &ledger, build.build_directory(), &lookup)?;
+        show(&build, &resolution, &store)
+    };
+    resolved().unwrap_or_else(|error| store_failed(&error))
+}
+
+/// Ends with an error of the store.
+pub(crate) fn store_failed(error: &StoreError) -> ExitCode {
+    let hint = matches!(error, StoreError::Busy { .. }).then_some("wait for the builds that use it, and try again");
+    Report::new(false, false, None).error(error, hint);
+    ExitCode::from(exit::STORE)
+}
+
+/// Writes a line to standard output. A reader that has gone away is no error.
+pub(crate) fn print(line: &str) {
+    use std::io::Write as _;
+    let _ = writeln!(std::io::stdout(), "{line}");
+}

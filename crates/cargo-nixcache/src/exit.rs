@@ -1,0 +1,12 @@
+//! Our own exit codes, beside cargo's. They are documented in `docs/exit-codes.md`.
+
+/// The settings or arguments cannot be used.
+pub(crate) const USAGE: u8 = 2;
+/// Cargo could not be started.
+pub(crate) const CARGO_MISSING: u8 = 70;
+/// The store cannot be used.
+pub(crate) const STORE: u8 = 71;
+/// `verify` found damage that it did not repair.
+pub(crate) const DAMAGED: u8 = 72;
+/// There is no plan for what was asked.
+pub(crate) const NO_PLAN: u8 = 73;

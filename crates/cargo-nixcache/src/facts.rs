@@ -1,0 +1,192 @@
+//! What all units of a build share, as the table of inputs wants it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nixcache_core::cargo::arguments::CargoCommand;
+use nixcache_core::cargo::config::BuildConfiguration;
+use nixcache_core::cargo::layout::LayoutKind;
+use nixcache_core::cargo::toolchain::Toolchain;
+use nixcache_core::digest::ContentDigest;
+use nixcache_core::environment::Environment;
+use nixcache_core::unit::{BuildFacts, CompilePlatform, UNTRACKED_VARIABLES, UnitGraph, platform_name};
+
+/// Where the facts come from.
+pub(crate) struct Sources<'a> {
+    pub(crate) environment: &'a Environment,
+    pub(crate) config: &'a BuildConfiguration,
+    pub(crate) toolchain: &'a Toolchain,
+    pub(crate) command: &'a CargoCommand,
+    pub(crate) graph: &'a UnitGraph,
+    pub(crate) layout: LayoutKind,
+    pub(crate) workspace_root: &'a Utf8Path,
+    pub(crate) remap_members: bool,
+    pub(crate) platforms: &'a [CompilePlatform],
+}
+
+/// Gathers the facts.
+pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
+    let Sources { environment, config, toolchain, command, graph, .. } = sources;
+    let wrapper = match (&config.rustc_workspace_wrapper, command.is_clippy()) {
+        (_, true) => Some(toolchain.cargo.with_file_name(format!("clippy-driver{}", std::env::consts::EXE_SUFFIX))),
+        (Some(wrapper), false) => Some(wrapper.clone()),
+        (None, false) => None,
+    };
+    let variables = UNTRACKED_VARIABLES.iter().filter_map(|name| {
+        let own = environment.get(name).map(|value| value.to_string_lossy().into_owned());
+        let configured = config.variables.get(*name).filter(|variable| variable.force || own.is_none());
+        Some(((*name).to_owned(), configured.map(|variable| variable.value.clone()).or(own)?))
+    });
+    BuildFacts {
+        rustc_version: toolchain.verbose_version.clone(),
+        toolchain_identity: toolchain_identity(toolchain, sources.platforms),
+        cargo_version: toolchain.cargo_version.clone(),
+        layout: format!("{:?}", sources.layout),
+        cfg: sources
+            .platforms
+            .iter()
+            .map(|platform| {
+                let name = platform_name(platform);
+                let cfg = if name.is_empty() { toolchain.host_cfg() } else { toolchain.target_cfg(name) };
+                (name.to_owned(), cfg.unwrap_or_default().to_owned())
+            })
+            .collect(),
+        processor: processor(),
+        workspace_wrapper: wrapper
+            .map(|wrapper| program_identity(&found_in_path(environment, wrapper.as_str()).unwrap_or(wrapper))),
+        rustc_wrapper: config.rustc_wrapper.as_ref().filter(|wrapper| !is_cache(wrapper)).map(|wrapper| {
+            program_identity(&found_in_path(environment, wrapper.as_str()).unwrap_or_else(|| wrapper.clone()))
+        }),
+        wrapper_configuration: command.is_clippy().then(|| clippy_configuration(sources)),
+        linkers: linkers(sources),
+        untracked_variables: variables.collect(),
+        manifests: manifests(graph, sources.workspace_root),
+        remap_members: sources.remap_members,
+        workspace_root: sources.workspace_root.to_owned(),
+    }
+}
+
+/// Two builds of one release of rustc are told apart by their libraries: the names hold the crate hashes.
+fn toolchain_identity(toolchain: &Toolchain, platforms: &[CompilePlatform]) -> String {
+    let mut identity = String::new();
+    let host = toolchain.host.as_str();
+    let names = platforms.iter().map(platform_name).filter(|name| !name.is_empty() && *name != host);
+    let rustlib = toolchain.sysroot.join("lib/rustlib");
+    let mut directories = vec![toolchain.sysroot.join("lib")];
+    directories.extend(std::iter::once(host).chain(names).map(|name| rustlib.join(name).join("lib")));
+    for directory in directories {
+        let Ok(entries) = directory.read_dir_utf8() else { continue };
+        let mut files: Vec<(String, u64)> = entries
+            .flatten()
+            .filter(|entry| {
+                let name = entry.file_name();
+                // A distribution's `lib` is full of other libraries.
+                name.contains("rustc_driver") || name.contains("-") && directory.starts_with(&rustlib)
+            })
+            .filter_map(|entry| Some((entry.file_name().to_owned(), entry.metadata().ok()?.len())))
+            .collect();
+        files.sort();
+        for (name, size) in files {
+            let _ = write!(identity, "{name} {size};");
+        }
+    }
+    identity
+}
+
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let relevant = ["vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part", "CPU implementer"];
+    first
+        .lines()
+        .filter(|line| relevant.contains(&line.split(':').next().unwrap_or_default().trim()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+fn program_identity(program: &Utf8Path) -> String {
+    match std::fs::read(program) {
+        Ok(bytes) => format!("{} {}", program.file_name().unwrap_or_default(), ContentDigest::of(&bytes)),
+        Err(_) => program.to_string(),
+    }
+}
+
+/// Compiler caches give what the compiler would have given.
+fn is_cache(wrapper: &Utf8Path) -> bool {
+    matches!(wrapper.file_stem(), Some("sccache" | "ccache" | "cachepot" | "buildcache" | "kache" | "mbx"))
+}
+
+fn found_in_path(environment: &Environment, program: &str) -> Option<Utf8PathBuf> {
+    let path = environment.get_str("PATH").unwrap_or_default();
+    std::env::split_paths(path)
+        .filter_map(|directory| Utf8PathBuf::from_path_buf(directory).ok())
+        .map(|directory| directory.join(program))
+        .find(|candidate| candidate.is_file())
+}
+
+/// `clippy.toml` is looked for from each package upwards, or where `CLIPPY_CONF_DIR` says.
+fn clippy_configuration(sources: &Sources<'_>) -> String {
+    let mut text = String::new();
+    let configured = sources.environment.get_str("CLIPPY_CONF_DIR").map(Utf8PathBuf::from);
+    let members = sources.graph.packages.iter().filter(|package| package.is_path()).map(|package| package.root());
+    let above = members.flat_map(Utf8Path::ancestors);
+    let directories: BTreeSet<&Utf8Path> = configured.iter().map(Utf8PathBuf::as_path).chain(above).collect();
+    for directory in directories {
+        for name in ["clippy.toml", ".clippy.toml"] {
+            if let Ok(bytes) = std::fs::read(directory.join(name)) {
+                let place = directory.strip_prefix(sources.workspace_root).unwrap_or(Utf8Path::new(".."));
+                let _ = write!(text, "{place:?} {};", ContentDigest::of(&bytes));
+            }
+        }
+    }
+    text
+}
+
+/// The linker that the flags name: they win over the configuration.
+fn linker_in_flags(flags: &[String]) -> Option<String> {
+    let mut joined =
+        flags.iter().filter_map(|flag| flag.strip_prefix("-Clinker=").or_else(|| flag.strip_prefix("linker=")));
+    joined.next_back().map(str::to_owned)
+}
+
+/// The linker driver of each platform, by content: it decides which start-up files and libraries are linked.
+fn linkers(sources: &Sources<'_>) -> BTreeMap<String, String> {
+    let mut linkers = BTreeMap::new();
+    for platform in sources.platforms {
+        let of_platform = |unit: &&nixcache_core::unit::PlannedUnit| unit.platform == *platform;
+        let mut units = sources.graph.units.iter().filter(of_platform);
+        let configured = units.find_map(|unit| linker_in_flags(&unit.rustflags).or_else(|| unit.linker.clone()));
+        let program = configured.unwrap_or_else(|| "cc".to_owned());
+        let found = found_in_path(sources.environment, &program);
+        let identity = found.map_or(program, |program| program_identity(&program));
+        linkers.insert(platform_name(platform).to_owned(), identity);
+    }
+    linkers
+}
+
+/// The manifests of path packages without what other rows hold, and with the lints that they inherit.
+fn manifests(graph: &UnitGraph, workspace_root: &Utf8Path) -> BTreeMap<String, String> {
+    let read = |path: &Utf8Path| -> Option<toml::Table> { std::fs::read_to_string(path).ok()?.parse().ok() };
+    // A package outside the workspace may belong to another one, and inherits from that.
+    let lints_above = |root: &Utf8Path| {
+        let own = if root.starts_with(workspace_root) { Some(workspace_root) } else { None };
+        let above = own.into_iter().chain(root.ancestors()).find_map(|directory| {
+            read(&directory.join("Cargo.toml")).filter(|manifest| manifest.contains_key("workspace"))
+        });
+        above.and_then(|manifest| manifest.get("workspace")?.get("lints").cloned())
+    };
+    let mut manifests = BTreeMap::new();
+    for package in graph.packages.iter().filter(|package| package.is_path()) {
+        let Some(mut manifest) = read(&package.manifest_path) else { continue };
+        for elsewhere in ["workspace", "profile", "patch", "replace", "badges"] {
+            manifest.remove(elsewhere);
+        }
+        let inherits = manifest.get("lints").and_then(|lints| lints.get("workspace")).is_some();
+        if inherits && let Some(lints) = lints_above(package.root()) {
+            manifest.insert("lints".to_owned(), lints);
+        }
+        manifests.insert(package.id.clone(), toml::Value::Table(manifest).to_string());
+    }
+    manifests
+}

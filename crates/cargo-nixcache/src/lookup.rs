@@ -1,0 +1,67 @@
+//! The store and this machine, as resolve and collect ask for them.
+
+use std::collections::BTreeMap;
+
+use camino::Utf8Path;
+use nixcache_core::artifact::dynamic::{DynamicInput, Evaluator, HostFacts, InputValue, TableVariable};
+use nixcache_core::digest::Key;
+use nixcache_core::session::Lookup;
+use nixcache_core::session::trie::Node;
+use nixcache_core::store::{Lease, LocalStore, StoreError};
+use nixcache_core::unit::UnitIndex;
+
+use crate::workspace::PlannedBuild;
+
+/// Looks things up for one build.
+pub(crate) struct StoreLookup<'a> {
+    lease: LeaseSource<'a>,
+    evaluator: Evaluator,
+    environments: Vec<BTreeMap<String, String>>,
+}
+
+/// Where leases come from: one for the whole of resolve and restore, a new one for each look while cargo runs.
+pub(crate) enum LeaseSource<'a> {
+    /// A lease that is held.
+    Held(&'a Lease),
+    /// The store.
+    Store(&'a LocalStore),
+}
+
+impl<'a> StoreLookup<'a> {
+    /// A look-up for `build`.
+    pub(crate) fn new(build: &PlannedBuild, lease: LeaseSource<'a>) -> Self {
+        let own = std::env::current_exe().ok();
+        let host = HostFacts::discover(own.as_deref().and_then(Utf8Path::from_path));
+        let table = build.config.variables.iter().map(|(name, variable)| {
+            let value =
+                TableVariable { value: variable.value.clone(), force: variable.force, relative: variable.relative };
+            (name.clone(), value)
+        });
+        let evaluator = Evaluator::new(&build.environment, table.collect(), &build.roots, host);
+        let environments =
+            (0..build.graph.units.len() as u32).map(|index| build.unit_environment(UnitIndex(index))).collect();
+        Self { lease, evaluator, environments }
+    }
+}
+
+impl Lookup for StoreLookup<'_> {
+    type Error = StoreError;
+
+    fn node(&self, key: Key) -> Result<Option<Node>, StoreError> {
+        let found = match self.lease {
+            LeaseSource::Held(lease) => lease.get_node(&key),
+            LeaseSource::Store(store) => store.lease()?.get_node(&key),
+        };
+        match found {
+            // A record that is not understood is a miss: it will be written again.
+            Ok(node) => Ok(node.and_then(|node| serde_json::from_slice(&node.payload).ok())),
+            Err(error) if error.is_miss() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn value(&self, unit: UnitIndex, input: &DynamicInput) -> Option<InputValue> {
+        // What cannot be compared is a miss.
+        self.evaluator.value(input, &self.environments[unit.0 as usize]).ok()
+    }
+}

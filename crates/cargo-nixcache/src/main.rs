@@ -1,0 +1,24 @@
+//! The `cargo nixcache` subcommand.
+
+mod arguments;
+mod build;
+mod child;
+mod cli;
+mod commands;
+mod exit;
+mod facts;
+mod lookup;
+mod machine;
+mod metadata_cache;
+mod recorder;
+mod report;
+mod settings;
+mod summary;
+mod workspace;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // Cargo runs this binary once for every unit that it compiles, so this comes before anything else.
+    recorder::run_if_called().unwrap_or_else(cli::run)
+}
