@@ -1,0 +1,31 @@
+//! Finds or builds the binary under test, once.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
+/// The directory that holds `cargo-nixcache`: as `NIXCACHE_TEST_BINARY` says, else it is built now.
+pub fn binary_directory() -> &'static Path {
+    static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
+    DIRECTORY.get_or_init(|| match std::env::var_os("NIXCACHE_TEST_BINARY") {
+        Some(binary) => Path::new(&binary).parent().expect("a binary is in a directory").to_owned(),
+        None => build(),
+    })
+}
+
+fn build() -> PathBuf {
+    let output = Command::new(env!("CARGO"))
+        .args(["build", "--package", "cargo-nixcache", "--message-format=json"])
+        .current_dir(crate::repository())
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cargo starts");
+    assert!(output.status.success(), "cargo-nixcache doesn't build");
+    let binary = String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .find(|path| path.file_stem().is_some_and(|stem| stem == "cargo-nixcache"))
+        .expect("cargo names the binary it built");
+    binary.parent().expect("a binary is in a directory").to_owned()
+}

@@ -1,0 +1,89 @@
+//! Plans of published crates equal cargo's own. Which ones, and which command lines: `data/oracle-crates.toml`.
+//! Nothing is compiled, but the crates and all that they depend on are downloaded. `NIXCACHE_ORACLE=all` tries
+//! everything, `NIXCACHE_ORACLE=none` nothing, `NIXCACHE_ORACLE=NAME` one crate.
+
+use std::process::Command;
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nixcache_tests::oracle::{Verdict, Workspace};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Listed {
+    usual: Vec<String>,
+    all: Vec<String>,
+    #[serde(rename = "crate")]
+    crates: Vec<Listing>,
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    name: String,
+    version: String,
+    #[serde(default)]
+    always: bool,
+    #[serde(default)]
+    commands: Vec<String>,
+}
+
+#[test]
+fn plans_of_published_crates_equal_cargos() {
+    let listed: Listed = toml::from_str(include_str!("../data/oracle-crates.toml")).expect("the list is TOML");
+    let wanted = std::env::var("NIXCACHE_ORACLE").unwrap_or_default();
+    let crates: Vec<&Listing> = (listed.crates.iter())
+        .filter(|listing| match wanted.as_str() {
+            "" => listing.always,
+            "all" => true,
+            name => listing.name == name,
+        })
+        .collect();
+    let mut failures = Vec::new();
+    let (mut equal, mut units) = (0, 0);
+    for listing in &crates {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let directory = Utf8Path::from_path(temporary.path()).expect("a temporary directory is UTF-8");
+        let directory = directory.canonicalize_utf8().expect("a temporary directory has a real path");
+        download(listing, &directory);
+        let mut workspace = Workspace::new(&directory, &[]);
+        let more = if wanted.is_empty() { &[] as &[String] } else { &listed.all };
+        for command in listed.usual.iter().chain(&listing.commands).chain(more) {
+            let line: Vec<&str> = command.split_whitespace().collect();
+            match workspace.compare(&line) {
+                Verdict::Equal { units: planned } => (equal, units) = (equal + 1, units + planned),
+                Verdict::BothRefuse(_) => {}
+                verdict => failures.push(format!("{} {}: cargo {command}: {verdict:?}", listing.name, listing.version)),
+            }
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    // Refused command lines prove nothing.
+    assert!(equal >= crates.len() * (listed.usual.len() - 1), "{equal} plans of {units} units were compared");
+}
+
+/// Lets cargo download a crate, and copies its sources to where they can be a workspace of their own.
+fn download(listing: &Listing, directory: &Utf8Path) {
+    let package = format!("{}@{}", listing.name, listing.version);
+    let status = Command::new("cargo").args(["info", "--quiet", &package]).current_dir(directory).output();
+    assert!(status.is_ok_and(|output| output.status.success()), "cargo info {package}");
+    let home = std::env::var("CARGO_HOME").map_or_else(
+        |_| Utf8PathBuf::from(std::env::var("HOME").expect("there is a home directory")).join(".cargo"),
+        Utf8PathBuf::from,
+    );
+    let sources = home.join("registry/src").read_dir_utf8().expect("cargo has unpacked sources").flatten();
+    let name = format!("{}-{}", listing.name, listing.version);
+    let source = sources.map(|registry| registry.path().join(&name)).find(|path| path.is_dir());
+    let source = source.unwrap_or_else(|| panic!("{name} is not among the unpacked sources"));
+    copy(&source, directory);
+}
+
+fn copy(from: &Utf8Path, to: &Utf8Path) {
+    std::fs::create_dir_all(to).expect("make a directory");
+    for entry in from.read_dir_utf8().expect("read a directory").flatten() {
+        let target = to.join(entry.file_name());
+        if entry.file_type().expect("the type of a file").is_dir() {
+            copy(entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).expect("copy a file");
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! What build scripts make: generated code, metadata for dependents, C libraries, and what they find on the system.
+
+use crate::count::Counter;
+use nixcache_tests::{Machine, Workspace, skipped};
+use std::path::Path;
+use std::process::Command;
+
+#[test]
+fn generated_code_is_restored_in_another_checkout_and_follows_its_source() {
+    let machine = Machine::new();
+    let counter = Counter::new(&machine);
+    let workspace = machine.workspace("first/app");
+    workspace.package(
+        "codes",
+        "",
+        "include!(concat!(env!(\"OUT_DIR\"), \"/codes.rs\"));\npub fn generic<T: Default>() -> T { T::default() }\n",
+    );
+    workspace.write("codes/codes.txt", "7").write(
+        "codes/build.rs",
+        format!(
+            "fn main() {{\n    println!(\"cargo::rerun-if-changed=codes.txt\");\n{}    \
+             let out = std::env::var(\"OUT_DIR\").unwrap();\n    \
+             let code = std::fs::read_to_string(\"codes.txt\").unwrap();\n    \
+             std::fs::write(format!(\"{{out}}/codes.rs\"), format!(\"pub fn code() -> u32 {{{{ {{code}} }}}}\")).unwrap();\n\
+             }}\n",
+            counter.code()
+        ),
+    );
+    workspace.package(
+        "",
+        "[dependencies]\ncodes = { path = \"codes\" }\n[workspace]\n",
+        "fn main() { println!(\"{}\", codes::code() + codes::generic::<u32>()) }\n",
+    );
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    let second = workspace.checkout("second/app");
+    second.hit(&["build"]);
+    assert_eq!((counter.count(), second.run_output("debug/app").as_str()), (1, "7\n"));
+    // What was restored can be compiled against.
+    second.edit("src/main.rs", "codes::code()", "1 + codes::code()");
+    second.nixcache(&["build"]).builds(&["app 0.1.0"]);
+    assert_eq!((counter.count(), second.run_output("debug/app").as_str()), (1, "8\n"));
+    second.write("codes/codes.txt", "9");
+    second.miss(&["build"], &["app 0.1.0", "codes 0.1.0"]);
+    assert_eq!((counter.count(), second.run_output("debug/app").as_str()), (2, "10\n"));
+}
+
+#[test]
+fn a_directory_for_generated_code_that_is_baked_in_is_a_hit_only_where_it_is() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("first/app");
+    workspace.package("", "[workspace]\n", "fn main() { println!(\"{}\", env!(\"OUT_DIR\")) }\n");
+    workspace.write("build.rs", "fn main() { println!(\"cargo::rerun-if-changed=build.rs\"); }\n");
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    let second = workspace.checkout("second/app");
+    second.nixcache(&["build"]).succeed();
+    let printed = second.run_output("debug/app");
+    assert!(Path::new(printed.trim()).starts_with(second.target()), "the other checkout's path: {printed}");
+}
+
+#[test]
+fn a_manifest_directory_that_is_baked_in_is_a_hit_only_where_it_is() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("first/app");
+    workspace.package("", "[workspace]\n", "fn main() { println!(\"{}\", env!(\"CARGO_MANIFEST_DIR\")) }\n");
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    let second = workspace.checkout("second/app");
+    second.nixcache(&["build"]).succeed();
+    assert_eq!(Path::new(second.run_output("debug/app").trim()), second.root());
+    workspace.hit(&["build"]);
+    assert_eq!(Path::new(workspace.run_output("debug/app").trim()), workspace.root());
+}
+
+#[test]
+fn metadata_of_a_links_package_reaches_its_dependents() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.package("engine-sys", "links = \"engine\"\n", "pub fn nothing() {}\n");
+    workspace.write(
+        "engine-sys/build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=version.txt\");\n    \
+         println!(\"cargo::metadata=version={}\", std::fs::read_to_string(\"version.txt\").unwrap());\n}\n",
+    );
+    workspace.write("engine-sys/version.txt", "one");
+    workspace.package(
+        "",
+        "[dependencies]\nengine-sys = { path = \"engine-sys\" }\n[workspace]\n",
+        "fn main() { println!(\"{}\", env!(\"ENGINE\")) }\n",
+    );
+    workspace.write(
+        "build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n    \
+         println!(\"cargo::rustc-env=ENGINE={}\", std::env::var(\"DEP_ENGINE_VERSION\").unwrap());\n}\n",
+    );
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    workspace.write("engine-sys/version.txt", "two");
+    let outcome = workspace.build(&["build"]);
+    assert_eq!(workspace.run_output("debug/app"), "two\n", "{outcome}");
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn a_c_library_follows_its_sources_headers_and_flags() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.package(
+        "",
+        "[build-dependencies]\ncc = \"1\"\n[workspace]\n",
+        "unsafe extern \"C\" { fn answer() -> i32; }\nfn main() { println!(\"{}\", unsafe { answer() }) }\n",
+    );
+    workspace.write(
+        "build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=c\");\n    \
+         cc::Build::new().file(\"c/answer.c\").compile(\"answer\");\n}\n",
+    );
+    workspace.write("c/answer.h", "#define ANSWER 42\n");
+    workspace.write(
+        "c/answer.c",
+        "#include \"answer.h\"\n#ifndef EXTRA\n#define EXTRA 0\n#endif\nint answer(void) { return ANSWER + EXTRA; }\n",
+    );
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    workspace.checkout("other/app").hit(&["build"]);
+    workspace.edit("c/answer.h", "42", "43");
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(workspace.run_output("debug/app"), "43\n");
+    workspace.edit("c/answer.c", "ANSWER +", "10 + ANSWER +");
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(workspace.run_output("debug/app"), "53\n");
+    let flags = workspace.with_env("CFLAGS", "-DEXTRA=100");
+    flags.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(flags.run_output("debug/app"), "153\n");
+    workspace.hit(&["build"]);
+    assert_eq!(workspace.run_output("debug/app"), "53\n");
+}
+
+/// Installs a shared library that pkg-config can find, whose function gives `value`.
+fn install_greeting(machine: &Machine, value: u32) -> String {
+    let prefix = machine.root().join("prefix");
+    std::fs::create_dir_all(prefix.join("pkgconfig")).unwrap();
+    let source = prefix.join("greeting.c");
+    std::fs::write(&source, format!("int greeting(void) {{ return {value}; }}\n")).unwrap();
+    let library = prefix.join("libgreeting.so");
+    let _ = std::fs::remove_file(&library);
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source).status().unwrap();
+    assert!(compiled.success());
+    let text = format!(
+        "Name: greeting\nDescription: a test\nVersion: 1.0\nLibs: -L{prefix} -lgreeting\nCflags: -I{prefix}\n",
+        prefix = prefix.display()
+    );
+    std::fs::write(prefix.join("pkgconfig/greeting.pc"), text).unwrap();
+    prefix.join("pkgconfig").to_str().unwrap().to_owned()
+}
+
+fn greeting_app(machine: &Machine) -> Workspace {
+    let search = install_greeting(machine, 1);
+    let workspace = machine.workspace("app").with_env("PKG_CONFIG_PATH", search);
+    workspace.package(
+        "",
+        "[build-dependencies]\npkg-config = \"0.3\"\n[workspace]\n",
+        "unsafe extern \"C\" { fn greeting() -> i32; }\nfn main() { println!(\"{}\", unsafe { greeting() }) }\n",
+    );
+    workspace.write("build.rs", "fn main() { pkg_config::probe_library(\"greeting\").unwrap(); }\n");
+    workspace
+}
+
+fn has_pkg_config(test: &str) -> bool {
+    let there = Command::new("pkg-config").arg("--version").output().is_ok();
+    if !there {
+        skipped(test, "pkg-config");
+    }
+    there
+}
+
+#[test]
+fn a_system_library_is_an_input_by_content() {
+    if !has_pkg_config("a_system_library_is_an_input_by_content") {
+        return;
+    }
+    let machine = Machine::new();
+    let workspace = greeting_app(&machine);
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    install_greeting(&machine, 2);
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    install_greeting(&machine, 1);
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn a_system_library_that_is_gone_is_never_a_hit() {
+    if !has_pkg_config("a_system_library_that_is_gone_is_never_a_hit") {
+        return;
+    }
+    let machine = Machine::new();
+    let workspace = greeting_app(&machine);
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    std::fs::remove_dir_all(machine.root().join("prefix")).unwrap();
+    workspace.remove_target();
+    workspace.nixcache(&["build"]).fail();
+}
+
+#[test]
+fn the_warnings_of_a_restored_unit_are_shown_again() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.package("", "[workspace]\n", "fn main() { let unused = 1; }\n");
+    workspace.write(
+        "build.rs",
+        "fn main() { println!(\"cargo::warning=from the script\"); println!(\"cargo::rerun-if-changed=build.rs\"); }\n",
+    );
+    let cold = workspace.build(&["build"]);
+    assert!(cold.stderr.contains("unused variable") && cold.stderr.contains("from the script"), "{cold}");
+    let warm = workspace.hit(&["build"]);
+    assert!(warm.stderr.contains("unused variable") && warm.stderr.contains("from the script"), "{warm}");
+    assert!(!warm.stderr.contains("first/app"), "{warm}");
+}

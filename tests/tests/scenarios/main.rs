@@ -1,0 +1,26 @@
+//! The scenarios: what must be a hit and what must be a miss, with the real binary and real cargo.
+
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "these are tests")]
+
+mod count;
+mod declared;
+mod done;
+mod edit_loop;
+mod files;
+mod generated;
+mod interruption;
+mod irrelevant;
+mod lock_file;
+mod machine;
+mod manifests;
+mod mixing;
+mod output;
+mod profiles;
+mod selections;
+mod sources;
+mod storage;
+mod targets;
+mod times;
+mod together;
+mod toolchains;
+mod variables;

@@ -1,0 +1,198 @@
+//! Profiles, overrides, flags, targets and linkers: every road by which they reach rustc is an input.
+
+use nixcache_tests::{Machine, Workspace};
+
+const BOTH: &[&str] = &["app 0.1.0", "part 0.1.0"];
+
+/// A binary with a library, and a base build of it in the store.
+fn base(machine: &Machine) -> Workspace {
+    let workspace = machine.workspace("app");
+    workspace.package("part", "", "pub fn add(a: u32, b: u32) -> u32 { a.wrapping_add(b) }\n");
+    workspace.package(
+        "",
+        "[dependencies]\npart = { path = \"part\" }\n[workspace]\n",
+        "fn main() { println!(\"{} {}\", part::add(1, 2), cfg!(debug_assertions)) }\n",
+    );
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    workspace
+}
+
+fn host() -> String {
+    let output = std::process::Command::new("rustc").arg("-vV").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
+}
+
+#[test]
+fn every_setting_of_a_profile_is_an_input() {
+    let settings = [
+        "opt-level = 1",
+        "debug = 0",
+        "debug-assertions = false",
+        "overflow-checks = false",
+        "panic = \"abort\"",
+        "codegen-units = 3",
+        "lto = \"thin\"",
+        "split-debuginfo = \"unpacked\"",
+        "rpath = true",
+    ];
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    let manifest = workspace.read("Cargo.toml");
+    for setting in settings {
+        workspace.write("Cargo.toml", format!("{manifest}[profile.dev]\n{setting}\n"));
+        let outcome = workspace.build(&["build"]);
+        assert!(outcome.built_packages().contains("app 0.1.0"), "{setting} is no input\n{outcome}");
+        workspace.hit(&["build"]);
+    }
+    workspace.write("Cargo.toml", format!("{manifest}[profile.release]\nopt-level = 1\n"));
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn stripping_changes_the_binary_alone() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    workspace.write("Cargo.toml", workspace.read("Cargo.toml") + "[profile.dev]\nstrip = \"symbols\"\n");
+    let outcome = workspace.build(&["build"]);
+    assert!(outcome.built_packages().contains("app 0.1.0"), "{outcome}");
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn a_profile_by_file_variable_and_flag_is_the_same_profile() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    let manifest = workspace.read("Cargo.toml");
+    workspace.write("Cargo.toml", format!("{manifest}[profile.dev]\nopt-level = 1\n"));
+    workspace.miss(&["build"], BOTH);
+    workspace.write("Cargo.toml", &manifest);
+    workspace.with_env("CARGO_PROFILE_DEV_OPT_LEVEL", "1").hit(&["build"]);
+    workspace.hit(&["build", "--config", "profile.dev.opt-level=1"]);
+    workspace.write(".cargo/config.toml", "[profile.dev]\nopt-level = 1\n");
+    workspace.hit(&["build"]);
+    workspace.write(".cargo/config.toml", "");
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn release_and_custom_profiles_have_units_of_their_own() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    workspace.miss(&["build", "--release"], BOTH);
+    assert_eq!(workspace.run_output("release/app"), "3 false\n");
+    workspace.hit(&["build", "--release"]);
+    workspace.hit(&["build", "-r"]);
+    workspace.hit(&["build", "--profile", "release"]);
+    workspace.write(
+        "Cargo.toml",
+        workspace.read("Cargo.toml") + "[profile.careful]\ninherits = \"release\"\ndebug-assertions = true\n",
+    );
+    workspace.miss(&["build", "--profile", "careful"], BOTH);
+    assert_eq!(workspace.run_output("careful/app"), "3 true\n");
+    workspace.hit(&["build", "--profile", "careful"]);
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn an_override_of_one_package_leaves_the_others() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    workspace.package("leaf", "", "pub fn leaf() {}\n");
+    workspace.edit("Cargo.toml", "[dependencies]\n", "[dependencies]\nleaf = { path = \"leaf\" }\n");
+    workspace.build(&["build"]);
+    let manifest = workspace.read("Cargo.toml");
+    workspace.write("Cargo.toml", format!("{manifest}[profile.dev.package.part]\nopt-level = 2\n"));
+    let outcome = workspace.build(&["build"]);
+    assert!(outcome.built_packages().contains("part 0.1.0"), "{outcome}");
+    assert!(!outcome.built_packages().contains("leaf 0.1.0"), "{outcome}");
+    workspace.hit(&["build"]);
+    workspace.write("Cargo.toml", manifest);
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn an_override_for_build_scripts_leaves_the_rest() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    workspace.write("part/build.rs", "fn main() { println!(\"cargo::rerun-if-changed=build.rs\"); }\n");
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    let manifest = workspace.read("Cargo.toml");
+    workspace.write("Cargo.toml", format!("{manifest}[profile.dev.build-override]\nopt-level = 2\n"));
+    let outcome = workspace.build(&["build"]);
+    assert!(outcome.compiled_crates().contains("build_script_build"), "{outcome}");
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn flags_reach_the_key_by_every_road() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    let host = host();
+    let upper = host.to_uppercase().replace('-', "_");
+    let flag = "--cfg=flagged";
+    let (table, by_cfg) = (format!("[target.{host}]"), "[target.'cfg(unix)']");
+    let in_file = |text: String| {
+        workspace.write(".cargo/config.toml", text);
+        workspace.clone()
+    };
+    let line = format!("rustflags = [\"{flag}\"]\n");
+    workspace.with_env("RUSTFLAGS", flag).miss(&["build"], BOTH);
+    workspace.with_env("RUSTFLAGS", flag).hit(&["build"]);
+    workspace.with_env("CARGO_ENCODED_RUSTFLAGS", flag).hit(&["build"]);
+    workspace.with_env("CARGO_BUILD_RUSTFLAGS", flag).hit(&["build"]);
+    workspace.with_env(&format!("CARGO_TARGET_{upper}_RUSTFLAGS"), flag).hit(&["build"]);
+    workspace.hit(&["build", "--config", &format!("build.rustflags=[\"{flag}\"]")]);
+    in_file(format!("[build]\n{line}")).hit(&["build"]);
+    in_file(format!("{table}\n{line}")).hit(&["build"]);
+    in_file(format!("{by_cfg}\n{line}")).hit(&["build"]);
+    // The variable wins over the files.
+    in_file(format!("[build]\n{line}")).with_env("RUSTFLAGS", "--cfg=other").miss(&["build"], BOTH);
+    in_file(String::new()).hit(&["build"]);
+}
+
+#[test]
+fn a_target_has_units_of_its_own() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    let host = host();
+    workspace.build(&["build", "--target", &host]);
+    workspace.hit(&["build", "--target", &host]);
+    assert_eq!(workspace.run_output(&format!("{host}/debug/app")), "3 true\n");
+    workspace.with_env("CARGO_BUILD_TARGET", &host).hit(&["build"]);
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn code_for_this_processor_is_kept_apart() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    let native = workspace.with_env("RUSTFLAGS", "-Ctarget-cpu=native");
+    native.miss(&["build"], BOTH);
+    native.hit(&["build"]);
+    workspace.with_env("RUSTFLAGS", "-Ctarget-cpu=x86-64-v2").miss(&["build"], BOTH);
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn a_linker_is_an_input_of_what_is_linked_by_content() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    let linker = machine.root().join("linker");
+    let write = |text: &str| {
+        std::fs::write(&linker, text).unwrap();
+        std::fs::set_permissions(&linker, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    write("#!/bin/sh\nexec cc \"$@\"\n");
+    let variable = format!("CARGO_TARGET_{}_LINKER", host().to_uppercase().replace('-', "_"));
+    let workspace = workspace.with_env(&variable, &linker);
+    let outcome = workspace.build(&["build"]);
+    assert!(outcome.built_packages().contains("app 0.1.0"), "{outcome}");
+    workspace.hit(&["build"]);
+    write("#!/bin/sh\nexec cc -Wl,--build-id=none \"$@\"\n");
+    let outcome = workspace.build(&["build"]);
+    assert!(outcome.built_packages().contains("app 0.1.0"), "another linker at the same path\n{outcome}");
+    workspace.hit(&["build"]);
+}
