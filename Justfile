@@ -1,0 +1,20 @@
+# `just` lists what there is.
+
+default:
+    @just --list
+
+# Format, lints, documentation, dependencies, tests: what CI runs.
+check:
+    ./.ci/run
+
+# Every test; arguments go to cargo test.
+test *arguments:
+    ./tests/run {{arguments}}
+
+# Cold, then warm, on the example workspace.
+demo:
+    ./examples/warm/demo
+
+# Medians and ratios on one large workload, with the peers that are installed.
+bench *arguments:
+    ./bench/run {{arguments}}
