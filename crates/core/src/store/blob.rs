@@ -392,7 +392,7 @@ impl Lease {
         here.is_some_and(|here| here != 0) && destination.parent().and_then(device) == here
     }
 
-    fn count(&self, path: &Utf8Path, added: bool) {
+    pub(super) fn count(&self, path: &Utf8Path, added: bool) {
         if added && let Ok(metadata) = fs::symlink_metadata(path) {
             self.grew_by(platform::allocated_size(&metadata));
         }

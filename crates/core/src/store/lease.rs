@@ -84,15 +84,15 @@ impl Lease {
 
     /// Runs `write` on a fresh temporary path and puts the result at `to`, if nothing is there yet. Returns
     /// whether it did. Nothing is left behind on failure.
-    pub(super) fn write_new(
+    pub(super) fn write_new<E: From<StoreError>>(
         &self,
         to: &Utf8Path,
-        write: impl FnOnce(&Utf8Path) -> Result<(), StoreError>,
-    ) -> Result<bool, StoreError> {
+        write: impl FnOnce(&Utf8Path) -> Result<(), E>,
+    ) -> Result<bool, E> {
         let temporary = self.layout().temporary();
         let result = write(&temporary).and_then(|()| {
             with_parent(to, || platform::publish_new(&temporary, to))
-                .map_err(|error| StoreError::io("write", to, error))
+                .map_err(|error| StoreError::io("write", to, error).into())
         });
         if result.is_err() {
             // The error that led here is the one to report.

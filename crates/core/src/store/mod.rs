@@ -17,6 +17,7 @@ mod node;
 mod pins;
 mod platform;
 mod records;
+mod stream;
 mod usage;
 mod verify;
 
@@ -36,4 +37,5 @@ pub use node::{NewNode, Node};
 pub use pins::PinName;
 pub use platform::FIXED_MTIME_SECONDS;
 pub use records::PutNode;
+pub use stream::StreamError;
 pub use verify::{VerifyEvent, VerifyReport};

@@ -12,6 +12,7 @@ mod file_systems;
 mod formats;
 mod processes;
 mod speed;
+mod streams;
 
 /// A directory that goes with the test.
 struct Scratch {
