@@ -15,7 +15,7 @@ use crate::digest::{ContentDigest, Key};
 use crate::unit::{CompileMode, Pin, UnitGraph, UnitIndex, UnitInputs, unit_key};
 
 use super::ledger::{Ledger, LedgerEntry, UnitPlace};
-use super::trie::{self, Node};
+use super::trie::{self, Node, Walk};
 
 /// What becomes of one unit.
 #[derive(Debug)]
@@ -73,6 +73,8 @@ pub struct Left {
     pub unit: Option<Key>,
     /// Why.
     pub reason: MissReason,
+    /// The key under which nothing is kept here, and that a cache may know.
+    pub wanted: Option<Key>,
     /// The places where a unit with these inputs was seen before, and must not be believed any more.
     pub stale: Vec<UnitPlace>,
 }
@@ -159,15 +161,16 @@ pub fn resolve<L: Lookup>(
             None => {
                 let unknown = unit.dependencies.iter().find(|edge| pins(&resolution, edge.unit).is_none());
                 let reason = unknown.map_or(MissReason::NothingKept, |edge| MissReason::Dependency(edge.unit));
-                left(index, inputs, None, reason, &known, build_directory, lookup)
+                let stale = known.stale(None, inputs, index, build_directory, lookup);
+                UnitState::Left(Left { unit: None, reason, wanted: None, stale })
             }
             Some(_) if unit.mode == CompileMode::Doc => {
-                UnitState::Left(Left { unit: None, reason: MissReason::NotKept, stale: Vec::new() })
+                UnitState::Left(Left { unit: None, reason: MissReason::NotKept, wanted: None, stale: Vec::new() })
             }
             Some(key) => match known.in_place(key, index, build_directory, lookup) {
                 Some(state) => state,
-                None => match find(key, index, lookup)? {
-                    Some(found) => {
+                None => match trie::look_up(key, |key| lookup.node(key), |input| lookup.value(index, input))? {
+                    Walk::Found(found) => {
                         let dependencies =
                             unit.dependencies.iter().filter_map(|edge| Some(pins(&resolution, edge.unit)?.output));
                         UnitState::Restore(Box::new(Restorable {
@@ -179,17 +182,17 @@ pub fn resolve<L: Lookup>(
                             dependencies: dependencies.collect(),
                         }))
                     }
-                    None => left(index, inputs, Some(key), MissReason::NothingKept, &known, build_directory, lookup),
+                    walk => {
+                        let wanted = if let Walk::Missing(wanted) = walk { Some(wanted) } else { None };
+                        let stale = known.stale(Some(key), inputs, index, build_directory, lookup);
+                        UnitState::Left(Left { unit: Some(key), reason: MissReason::NothingKept, wanted, stale })
+                    }
                 },
             },
         };
         resolution.units.push(state);
     }
     Ok(resolution)
-}
-
-fn find<L: Lookup>(key: Key, unit: UnitIndex, lookup: &L) -> Result<Option<trie::Found>, L::Error> {
-    trie::look_up(key, |key| lookup.node(key), |input| lookup.value(unit, input))
 }
 
 /// The ledger's entries by the keys that a plan can compute.
@@ -234,30 +237,29 @@ impl<'a> KnownPlaces<'a> {
             newest: entry.newest,
         }))
     }
+
+    /// The places of a unit that cargo must judge, and would judge wrongly. Cargo judges by time and by what is in
+    /// its fingerprints; where we know better (a source changed under an old time, a dependency was replaced by
+    /// another build of itself), what lies in the build directory must be marked stale.
+    fn stale<L: Lookup>(
+        &self,
+        key: Option<Key>,
+        inputs: &UnitInputs,
+        unit: UnitIndex,
+        build_directory: &Utf8Path,
+        lookup: &L,
+    ) -> Vec<UnitPlace> {
+        let mut stale = Vec::new();
+        for (place, entry) in self.by_inputs.get(&inputs.key).into_iter().flatten() {
+            let other_dependencies = key.is_some() && entry.unit.is_some() && key != entry.unit;
+            if (other_dependencies || !same_inputs(entry, unit, lookup)) && entry.is_current(place, build_directory) {
+                stale.push((*place).clone());
+            }
+        }
+        stale
+    }
 }
 
 fn same_inputs<L: Lookup>(entry: &LedgerEntry, unit: UnitIndex, lookup: &L) -> bool {
     entry.dynamic.iter().all(|(input, value)| lookup.value(unit, input).as_ref() == Some(value))
-}
-
-/// A unit that cargo must judge. Cargo judges by time and by what is in its fingerprints; where we know better
-/// (a source changed under an old time, a dependency was replaced by another build of itself), what lies in the
-/// build directory must be marked stale.
-fn left<L: Lookup>(
-    unit: UnitIndex,
-    inputs: &UnitInputs,
-    key: Option<Key>,
-    reason: MissReason,
-    known: &KnownPlaces<'_>,
-    build_directory: &Utf8Path,
-    lookup: &L,
-) -> UnitState {
-    let mut stale = Vec::new();
-    for (place, entry) in known.by_inputs.get(&inputs.key).into_iter().flatten() {
-        let other_dependencies = key.is_some() && entry.unit.is_some() && key != entry.unit;
-        if (other_dependencies || !same_inputs(entry, unit, lookup)) && entry.is_current(place, build_directory) {
-            stale.push((*place).clone());
-        }
-    }
-    UnitState::Left(Left { unit: key, reason, stale })
 }

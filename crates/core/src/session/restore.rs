@@ -205,8 +205,12 @@ pub fn restore(
     for index in missing {
         let state = &mut resolution.units[index.0 as usize];
         if let UnitState::Restore(unit) = state {
-            *state =
-                UnitState::Left(Left { unit: Some(unit.unit), reason: MissReason::NothingKept, stale: Vec::new() });
+            *state = UnitState::Left(Left {
+                unit: Some(unit.unit),
+                reason: MissReason::NothingKept,
+                wanted: None,
+                stale: Vec::new(),
+            });
         }
     }
     Ok(report)

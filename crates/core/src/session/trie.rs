@@ -81,23 +81,34 @@ pub struct Found {
     pub values: Vec<(DynamicInput, InputValue)>,
 }
 
-/// Walks from a unit key to the artifact that fits the values of this machine. `None` is a miss: nothing is
-/// known, an input has no value here, or nobody has built it with these values.
+/// Where a walk ended.
+#[derive(Debug)]
+pub enum Walk {
+    /// At the artifact.
+    Found(Found),
+    /// At a key under which nothing is kept: nothing is known of the unit, or nobody has built it with these values.
+    /// A cache may have it.
+    Missing(Key),
+    /// At an input that has no value here (or at more names than anybody reads).
+    Unanswerable,
+}
+
+/// Walks from a unit key to the artifact that fits the values of this machine.
 pub fn look_up<E>(
     unit: Key,
     mut node: impl FnMut(Key) -> Result<Option<Node>, E>,
     mut value: impl FnMut(&DynamicInput) -> Option<InputValue>,
-) -> Result<Option<Found>, E> {
+) -> Result<Walk, E> {
     let mut key = unit;
     let mut seen = Vec::new();
     for _ in 0..DEEPEST {
         match node(key)? {
-            None => return Ok(None),
-            Some(Node::Artifact(artifact)) => return Ok(Some(Found { key, artifact, values: seen })),
+            None => return Ok(Walk::Missing(key)),
+            Some(Node::Artifact(artifact)) => return Ok(Walk::Found(Found { key, artifact, values: seen })),
             Some(Node::Names(names)) => {
                 let mut values = Vec::with_capacity(names.len());
                 for name in names {
-                    let Some(value) = value(&name) else { return Ok(None) };
+                    let Some(value) = value(&name) else { return Ok(Walk::Unanswerable) };
                     values.push((name, value));
                 }
                 key = next_key(key, &values);
@@ -105,7 +116,7 @@ pub fn look_up<E>(
             }
         }
     }
-    Ok(None)
+    Ok(Walk::Unanswerable)
 }
 
 /// Where an artifact with the given inputs belongs, and the name nodes that lead there and are still missing.
