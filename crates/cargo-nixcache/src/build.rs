@@ -292,7 +292,7 @@ impl Build<'_> {
                 });
             }
         });
-        let collected = timed(&mut summary.seconds.collect, || collector.finish(&mut prepared.ledger));
+        let (collected, _) = timed(&mut summary.seconds.collect, || collector.finish(&mut prepared.ledger));
         if let Err(error) = prepared.ledger.save(build.build_directory(), &prepared.profile) {
             report.detail("Ledger", &chain(&error));
         }

@@ -17,7 +17,7 @@ use crate::cargo::fingerprint::{CargoFingerprint, RelocatableFingerprint, hashed
 use crate::cargo::incremental::IncrementalState;
 use crate::cargo::layout::BuildLayout;
 use crate::cargo::record::{InvocationRecord, RecordReader, StartedInvocation};
-use crate::digest::{ContentDigest, KeyHasher};
+use crate::digest::{ContentDigest, Key, KeyHasher};
 use crate::environment::Environment;
 use crate::store::{Lease, LocalStore, NewNode, PutNode, StoreError};
 use crate::unit::{
@@ -96,6 +96,16 @@ pub struct CollectReport {
     pub stopped: Option<StoreError>,
 }
 
+/// A unit that is in the store now: what there is to publish of it.
+#[derive(Clone, Debug)]
+pub struct KeptUnit {
+    /// The unit.
+    pub unit: UnitIndex,
+    /// Its records: the artifact first, then the names that lead to it, from the last to the first. Whoever sees one
+    /// of them finds all that come before it.
+    pub records: Vec<Key>,
+}
+
 /// What is known of a unit while cargo runs.
 #[derive(Clone, Debug)]
 enum Progress {
@@ -133,6 +143,7 @@ pub struct Collector<'a, L> {
     progress: Vec<Progress>,
     entries: Vec<(UnitPlace, LedgerEntry)>,
     report: CollectReport,
+    newly_kept: Vec<KeptUnit>,
     started_at: BTreeMap<String, SystemTime>,
     /// Whether outputs may be given the one old time. Cargo tells by times that a dependency was rebuilt, so what
     /// is built anew must look new to every unit here that is not part of this build: only where there is none,
@@ -175,19 +186,22 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             progress,
             entries: Vec::new(),
             report: CollectReport::default(),
+            newly_kept: Vec::new(),
             started_at: BTreeMap::new(),
             may_age,
         }
     }
 
-    /// Takes what has been finished since the last call.
-    pub fn poll(&mut self) {
+    /// Takes what has been finished since the last call, and says what of it was kept.
+    pub fn poll(&mut self) -> Vec<KeptUnit> {
         self.read_records();
         self.take_finished();
+        std::mem::take(&mut self.newly_kept)
     }
 
-    /// Takes the rest, once cargo has ended, and writes down what is in the build directory now.
-    pub fn finish(mut self, ledger: &mut Ledger) -> CollectReport {
+    /// Takes the rest, once cargo has ended, and writes down what is in the build directory now. Says what was kept
+    /// since the last [`Collector::poll`].
+    pub fn finish(mut self, ledger: &mut Ledger) -> (CollectReport, Vec<KeptUnit>) {
         self.read_records();
         self.find_runs();
         self.take_finished();
@@ -204,7 +218,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             ledger.insert(place, entry);
         }
         self.report.unmatched = self.matcher.unmatched();
-        self.report
+        (self.report, self.newly_kept)
     }
 
     fn read_records(&mut self) {
@@ -360,7 +374,12 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             kept = self.keep(index, &place, artifact, lease, &mut output).map_err(NotKept::Store)?;
         }
         let output = output.unwrap_or_else(|| nameless_output(place.key, fingerprint.hash()));
-        self.report.kept += u64::from(kept);
+        if kept {
+            self.report.kept += 1;
+            let names = place.passed.iter().chain(place.missing.iter().map(|(key, _)| key)).rev();
+            let records = std::iter::once(&place.key).chain(names).copied().collect();
+            self.newly_kept.push(KeptUnit { unit: index, records });
+        }
         self.report.bound += u64::from(bound);
 
         let newest = newest_of(&files);
@@ -420,7 +439,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         if inserted == PutNode::Inserted { Ok(true) } else { self.is_same(place.key, *output) }
     }
 
-    fn is_same(&self, key: crate::digest::Key, output: Option<ContentDigest>) -> Result<bool, StoreError> {
+    fn is_same(&self, key: Key, output: Option<ContentDigest>) -> Result<bool, StoreError> {
         Ok(match self.lookup.node(key)? {
             Some(Node::Artifact(artifact)) => Some(artifact.output) == output,
             _ => false,
@@ -455,7 +474,7 @@ fn encode(node: &Node) -> Vec<u8> {
 
 /// Stands for the output of a unit that nobody links: dependents (tests that start a program) are pinned to
 /// its key.
-fn nameless_output(key: crate::digest::Key, fingerprint: u64) -> ContentDigest {
+fn nameless_output(key: Key, fingerprint: u64) -> ContentDigest {
     KeyHasher::new("unhashed-output/1")
         .field("key", key.as_bytes())
         .field("fingerprint", fingerprint.to_le_bytes())

@@ -13,7 +13,7 @@ mod stale;
 pub mod trie;
 mod unseen;
 
-pub use collect::{CollectContext, CollectReport, Collector};
+pub use collect::{CollectContext, CollectReport, Collector, KeptUnit};
 pub use gather::NotKept;
 pub use ledger::{Ledger, LedgerEntry, LedgerError, LedgerFile, UnitPlace};
 pub use resolve::{InPlace, Left, Lookup, MissReason, Resolution, Restorable, UnitState, resolve};

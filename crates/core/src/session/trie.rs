@@ -79,6 +79,8 @@ pub struct Found {
     pub artifact: Box<UnitArtifact>,
     /// All inputs that were looked at, with their values.
     pub values: Vec<(DynamicInput, InputValue)>,
+    /// The name nodes that led there, in order.
+    pub passed: Vec<Key>,
 }
 
 /// Where a walk ended.
@@ -101,16 +103,18 @@ pub fn look_up<E>(
 ) -> Result<Walk, E> {
     let mut key = unit;
     let mut seen = Vec::new();
+    let mut passed = Vec::new();
     for _ in 0..DEEPEST {
         match node(key)? {
             None => return Ok(Walk::Missing(key)),
-            Some(Node::Artifact(artifact)) => return Ok(Walk::Found(Found { key, artifact, values: seen })),
+            Some(Node::Artifact(artifact)) => return Ok(Walk::Found(Found { key, artifact, values: seen, passed })),
             Some(Node::Names(names)) => {
                 let mut values = Vec::with_capacity(names.len());
                 for name in names {
                     let Some(value) = value(&name) else { return Ok(Walk::Unanswerable) };
                     values.push((name, value));
                 }
+                passed.push(key);
                 key = next_key(key, &values);
                 seen.extend(values);
             }
@@ -123,7 +127,9 @@ pub fn look_up<E>(
 pub struct Path {
     /// The key of the artifact.
     pub key: Key,
-    /// Nodes to write first, in order.
+    /// The name nodes that are there already, in order.
+    pub passed: Vec<Key>,
+    /// Nodes to write, in order.
     pub missing: Vec<(Key, Vec<DynamicInput>)>,
     /// Whether an artifact is there already.
     pub taken: bool,
@@ -142,13 +148,14 @@ pub fn place<E>(
     let mut known = |input: &DynamicInput| {
         inputs.iter().find(|(name, _)| name == input).map(|(_, value)| *value).or_else(|| value(input))
     };
+    let mut passed = Vec::new();
     for _ in 0..DEEPEST {
         let names = match node(key)? {
             Some(Node::Artifact(_)) => {
-                return Ok(rest.is_empty().then_some(Path { key, missing: Vec::new(), taken: true }));
+                return Ok(rest.is_empty().then_some(Path { key, passed, missing: Vec::new(), taken: true }));
             }
             Some(Node::Names(names)) => names,
-            None if rest.is_empty() => return Ok(Some(Path { key, missing: Vec::new(), taken: false })),
+            None if rest.is_empty() => return Ok(Some(Path { key, passed, missing: Vec::new(), taken: false })),
             None => {
                 let names: Vec<DynamicInput> = rest.into_iter().collect();
                 let mut values = Vec::with_capacity(names.len());
@@ -157,7 +164,7 @@ pub fn place<E>(
                     values.push((name.clone(), value));
                 }
                 let artifact = next_key(key, &values);
-                return Ok(Some(Path { key: artifact, missing: vec![(key, names)], taken: false }));
+                return Ok(Some(Path { key: artifact, passed, missing: vec![(key, names)], taken: false }));
             }
         };
         let mut values = Vec::with_capacity(names.len());
@@ -166,6 +173,7 @@ pub fn place<E>(
             let Some(value) = known(&name) else { return Ok(None) };
             values.push((name, value));
         }
+        passed.push(key);
         key = next_key(key, &values);
     }
     Ok(None)
