@@ -3,6 +3,8 @@
 //!
 //! Called by collect for one unit at a time. Refuses a unit of which anything is not understood.
 
+mod outputs;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -10,27 +12,28 @@ use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::artifact::binary_facts::{BinaryFacts, BinaryFactsError};
+use crate::artifact::binary_facts::BinaryFactsError;
 use crate::artifact::dynamic::{
     BuildScriptFindings, CompileFindings, DynamicInput, InputValue, NativeCode, PackageOnDisk, declared_inputs,
-    inputs_of_binary, inputs_of_bound_roots, inputs_of_build_script, inputs_of_rustc, set_for_build_scripts,
+    inputs_of_bound_roots, inputs_of_build_script, inputs_of_rustc, set_for_build_scripts,
 };
-use crate::artifact::scan::{FileReferences, HideError, ScanError, Scanner, hide_in_text, takes_place};
-use crate::artifact::{ArtifactFile, FileClass, RootKind, Roots, RunOutput, UnitArtifact};
-use crate::cargo::dep_info::{CargoDepInfo, DepInfoError, RustcDepInfo};
+use crate::artifact::scan::{HideError, ScanError, Scanner};
+use crate::artifact::{ArtifactFile, RootKind, Roots, UnitArtifact};
+use crate::cargo::dep_info::{CargoDepInfo, DepInfoError};
 use crate::cargo::directives::{Directive, DirectiveError, Directives};
 use crate::cargo::fingerprint::{NotReproducible, RelocatableFingerprint, WatchedPaths};
 use crate::cargo::layout::RunFiles;
 use crate::cargo::record::InvocationRecord;
 use crate::digest::ContentDigest;
-use crate::store::{BlobRef, Lease, Placement, StoreError, hash_and_scan, hash_file};
-use crate::unit::{CompileMode, CompilePlatform, CrateType, PlannedUnit, TargetKind, UnitIndex};
+use crate::store::{Lease, StoreError};
+use crate::unit::{CompileMode, CompilePlatform, PlannedUnit, UnitIndex};
 
-use super::changes::{change_time, changed_since};
+use self::outputs::read;
+use super::changes::changed_since;
 use super::collect::CollectContext;
 use super::matching::{UnitAddress, absolute};
 use super::resolve::Lookup;
-use super::restore::{fixed_time, is_final, set_time, watched};
+use super::restore::{is_final, watched};
 use super::unseen::{linker_inputs, refuse_edited_sources, secret, variables_in_source};
 
 /// Why a unit was not kept.
@@ -373,293 +376,9 @@ impl Gatherer<'_, '_> {
         }
         Ok(inputs)
     }
-
-    fn scanner(&self) -> &'_ Scanner {
-        if self.takes_place { &self.scanners.wary } else { &self.scanners.plain }
-    }
-
-    /// Takes the outputs of rustc. Returns what rustc says that it read.
-    fn rustc(&mut self, record: &InvocationRecord) -> Result<RustcDepInfo, NotKept> {
-        let directory =
-            self.address.layout.output_directory(&self.address.package, self.address.hash, &self.address.stem);
-        let stem = record.invocation.file_stem().ok_or(NotKept::Unmatched)?;
-        let makefile = directory.join(format!("{stem}.d"));
-        let text = String::from_utf8(read(&makefile)?)
-            .map_err(|_| NotKept::Unstable { what: format!("{makefile} is not UTF-8") })?;
-        let dep_info = RustcDepInfo::parse(&text).map_err(NotKept::DepInfo)?;
-        self.takes_place = dep_info.environment.iter().any(|(name, _)| takes_place(name));
-        let mut outputs: BTreeSet<Utf8PathBuf> = BTreeSet::new();
-        for output in &dep_info.outputs {
-            let output = absolute(&record.directory, output);
-            if output.extension() == Some("d") {
-                continue;
-            }
-            // A file that lies elsewhere (`--emit asm=/x`) would not be there after a hit.
-            if output.parent() != Some(&directory) || !output.is_file() {
-                return Err(NotKept::Unstable {
-                    what: format!("rustc wrote {output}, which is not where cargo wants it"),
-                });
-            }
-            outputs.insert(output);
-        }
-        if outputs.is_empty() {
-            return Err(NotKept::Unstable { what: "rustc names no output".to_owned() });
-        }
-        outputs.extend(debug_files(&directory, &stem, self.unit)?);
-        for output in outputs {
-            let relative = output.strip_prefix(&directory).unwrap_or(&output).to_owned();
-            self.file(&output, relative, false)?;
-        }
-        Ok(dep_info)
-    }
-
-    /// Refuses a run that wrote anything outside `OUT_DIR`: restored, it would not write it. Files count that
-    /// changed while it ran, in the workspace for scripts of its own packages, and beside cargo's final files.
-    fn refuse_strays(&self, in_workspace: bool) -> Result<(), NotKept> {
-        let files = self.address.layout.run_files(&self.address.package, self.address.hash);
-        let time = |path: &Utf8Path| fs::metadata(path).and_then(|metadata| metadata.modified());
-        let began = time(&files.invoked).unwrap_or(self.context.started);
-        // Cargo sets the output's modification time back; its change time is when the script had ended.
-        let ended = fs::metadata(&files.stdout).map(|metadata| change_time(&metadata));
-        let ended = ended.map_err(|source| NotKept::File { path: files.stdout.clone(), source })?;
-        let stray = |path: &Utf8Path, metadata: &fs::Metadata| {
-            let changed = change_time(metadata);
-            let is_stray = metadata.is_file() && changed >= began && changed <= ended;
-            is_stray.then(|| NotKept::Unstable { what: format!("its build script ran while {path} was written") })
-        };
-        let layout = &self.address.layout;
-        for directory in [layout.final_directory(), layout.profile_root()] {
-            let walk = ignore::WalkBuilder::new(&directory)
-                .standard_filters(false)
-                .filter_entry(|entry| {
-                    let name = entry.file_name().to_str().unwrap_or_default();
-                    let is_cargos = matches!(name, "deps" | "build" | "incremental" | "examples" | ".fingerprint");
-                    !(entry.depth() == 1 && is_cargos)
-                })
-                .build();
-            for entry in walk.flatten() {
-                let (Some(path), Ok(metadata)) = (Utf8Path::from_path(entry.path()), entry.metadata()) else {
-                    continue;
-                };
-                let name = path.file_name().unwrap_or_default();
-                // Cargo links its final files, and writes locks and makefiles.
-                let is_cargos = links(&metadata) > 1 || name.starts_with('.') || name.ends_with(".d");
-                if !is_cargos && let Some(error) = stray(path, &metadata) {
-                    return Err(error);
-                }
-            }
-        }
-        if in_workspace {
-            let outputs = [layout.build_directory().to_owned(), layout.target_directory().to_owned()];
-            let walk = ignore::WalkBuilder::new(self.context.workspace_root)
-                .standard_filters(false)
-                .filter_entry(move |entry| {
-                    let is_output =
-                        Utf8Path::from_path(entry.path()).is_some_and(|path| outputs.iter().any(|o| o == path));
-                    !is_output && entry.file_name() != ".git" && entry.file_name() != "node_modules"
-                })
-                .build();
-            for entry in walk.flatten() {
-                if let (Some(path), Ok(metadata)) = (Utf8Path::from_path(entry.path()), entry.metadata())
-                    && let Some(error) = stray(path, &metadata)
-                {
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes a build script's output and `OUT_DIR`.
-    fn run(&mut self) -> Result<(RunOutput, Directives), NotKept> {
-        let files = self.address.layout.run_files(&self.address.package, self.address.hash);
-        let stdout = read(&files.stdout)?;
-        let directives = Directives::parse(&stdout, None).map_err(NotKept::Directives)?;
-        let stdout = self.text(stdout, &files.stdout)?;
-        let stderr = match fs::read(&files.stderr) {
-            Ok(stderr) => self.lossy_text(&stderr),
-            Err(_) => String::new(),
-        };
-        self.files.push(files.stdout.clone());
-        if files.out.is_dir() {
-            self.directory(&files.out, Utf8Path::new(""))?;
-        }
-        if self.old_times {
-            set_time(&files.stdout, fixed_time())
-                .map_err(|source| NotKept::File { path: files.stdout.clone(), source })?;
-        }
-        Ok((RunOutput { stdout, stderr }, directives))
-    }
-
-    fn directory(&mut self, root: &Utf8Path, relative: &Utf8Path) -> Result<(), NotKept> {
-        let directory = root.join(relative);
-        let failed = |source| NotKept::File { path: directory.clone(), source };
-        for entry in directory.read_dir_utf8().map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let kind = entry.file_type().map_err(failed)?;
-            let path = relative.join(entry.file_name());
-            if kind.is_dir() {
-                self.directories.push(path.clone());
-                self.directory(root, &path)?;
-            } else if kind.is_file() {
-                self.file(entry.path(), path, true)?;
-            } else if kind.is_symlink() {
-                let target = entry.path().read_link_utf8().map_err(failed)?;
-                let target = self.hidden(target.as_str())?;
-                self.links.push((path, target));
-            } else {
-                return Err(NotKept::Unstable { what: format!("{} is no ordinary file", entry.path()) });
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes one file: hashed and searched in one reading, then inserted.
-    fn file(&mut self, path: &Utf8Path, relative: Utf8PathBuf, generated: bool) -> Result<(), NotKept> {
-        let Some(lease) = self.lease else {
-            // Only what dependents are pinned to is needed.
-            if !is_final(self.unit) {
-                let hashed = hash_file(path).map_err(NotKept::of_store)?;
-                let blob = BlobRef { digest: hashed.digest, size: hashed.size, executable: false };
-                self.artifact_files.push(ArtifactFile { path: relative, blob, class: FileClass::Own });
-            }
-            self.files.push(path.to_owned());
-            return Ok(());
-        };
-        let mut raw = self.scanner().raw();
-        let hashed = hash_and_scan(path, 0, |chunk| raw.feed(chunk.bytes)).map_err(NotKept::of_store)?;
-        let references =
-            if raw.met() { self.scanner().examine_file(path).map_err(NotKept::Scan)? } else { FileReferences::None };
-        let is_probe = generated && relative.extension() == Some("rmeta");
-        let executable = is_executable(path).map_err(|source| NotKept::File { path: path.to_owned(), source })?;
-        if !is_probe {
-            self.bound.extend(references.bound_to());
-        }
-        if let FileReferences::Text(_) = references
-            && generated
-        {
-            let text = self.text(read(path)?, path)?;
-            let blob = lease.insert_bytes(text.as_bytes(), executable).map_err(NotKept::of_store)?;
-            self.artifact_files.push(ArtifactFile { path: relative, blob, class: FileClass::Text });
-            self.files.push(path.to_owned());
-            return Ok(());
-        }
-        if let FileReferences::Text(roots) = references {
-            // Rustc's own outputs are never rewritten.
-            self.bound.extend(roots);
-        }
-        if (!generated || has_object_name(path))
-            && let Some(facts) = BinaryFacts::read(path).map_err(NotKept::Binary)?
-        {
-            // Shared libraries of the build itself lie where the dynamic linker is told to look by cargo.
-            let provided = |name: &str| self.address.layout.profile_root().join("deps").join(name).exists();
-            self.binary_inputs.extend(inputs_of_binary(&facts, provided, self.context.roots));
-        }
-        let class = if !generated && is_replaced(self.unit, path) { FileClass::Replaced } else { FileClass::Own };
-        let share = class == FileClass::Replaced && self.old_times;
-        let placement = if share { Placement::Link } else { Placement::Copy };
-        let inserted = lease.insert_file(path, Some(&hashed), placement, executable).map_err(NotKept::of_store)?;
-        if self.old_times && !is_final(self.unit) {
-            set_time(path, fixed_time()).map_err(|source| NotKept::File { path: path.to_owned(), source })?;
-        }
-        self.artifact_files.push(ArtifactFile { path: relative, blob: inserted.blob, class });
-        self.files.push(path.to_owned());
-        Ok(())
-    }
-
-    fn diagnostics(&mut self, path: &Utf8Path) -> Result<Option<String>, NotKept> {
-        match fs::read(path) {
-            Ok(bytes) => Ok(Some(self.lossy_text(&bytes))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(source) => Err(NotKept::File { path: path.to_owned(), source }),
-        }
-    }
-
-    /// Text that matters: what cannot be relocated binds the unit.
-    fn text(&mut self, bytes: Vec<u8>, path: &Utf8Path) -> Result<String, NotKept> {
-        let text = String::from_utf8(bytes).map_err(|_| NotKept::Unstable { what: format!("{path} is not UTF-8") })?;
-        self.hidden(&text)
-    }
-
-    fn hidden(&mut self, text: &str) -> Result<String, NotKept> {
-        match self.scanners.plain.examine_text(text) {
-            FileReferences::Bound(roots) => {
-                self.bound.extend(roots);
-                if text.contains("@nixcache{") {
-                    return Err(NotKept::Text(HideError::HoldsPlaceholder));
-                }
-                Ok(text.to_owned())
-            }
-            _ => hide_in_text(text, self.context.roots).map_err(NotKept::Text),
-        }
-    }
-
-    /// Text for people: where it cannot be relocated, it is left as it is.
-    fn lossy_text(&self, bytes: &[u8]) -> String {
-        let text = String::from_utf8_lossy(bytes);
-        hide_in_text(&text, self.context.roots).unwrap_or_else(|_| text.replace("@nixcache{", "@ nixcache{"))
-    }
-}
-
-fn read(path: &Utf8Path) -> Result<Vec<u8>, NotKept> {
-    fs::read(path).map_err(|source| NotKept::File { path: path.to_owned(), source })
-}
-
-/// Whether cargo, rustc and the linkers put a new file in the place of this one and never write into it.
-/// Measured: see `docs/correctness.md`.
-fn is_replaced(unit: &PlannedUnit, path: &Utf8Path) -> bool {
-    match path.extension() {
-        Some("rlib" | "rmeta") => true,
-        _ => unit.target.kind == TargetKind::CustomBuild || unit.target.crate_types == [CrateType::ProcMacro],
-    }
-}
-
-fn has_object_name(path: &Utf8Path) -> bool {
-    matches!(path.extension(), Some("so" | "dylib" | "dll" | "exe") | None)
-}
-
-/// Split debug information lies beside the output and is named by nobody.
-fn debug_files(directory: &Utf8Path, stem: &str, unit: &PlannedUnit) -> Result<Vec<Utf8PathBuf>, NotKept> {
-    let split = unit.profile.split_debuginfo.is_some() || cfg!(any(windows, target_os = "macos"));
-    if !split && !unit.rustflags.iter().any(|flag| flag.contains("split-debuginfo")) {
-        return Ok(Vec::new());
-    }
-    let failed = |source| NotKept::File { path: directory.to_owned(), source };
-    let mut found = Vec::new();
-    for entry in directory.read_dir_utf8().map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name();
-        let ours = name.strip_prefix("lib").unwrap_or(name).strip_prefix(stem);
-        let is_debug = [".dwo", ".dwp", ".pdb", ".o"].iter().any(|suffix| name.ends_with(suffix));
-        if ours.is_some_and(|rest| rest.starts_with('.')) && is_debug && entry.path().is_file() {
-            found.push(entry.into_path());
-        }
-    }
-    Ok(found)
-}
-
-#[cfg(unix)]
-fn is_executable(path: &Utf8Path) -> io::Result<bool> {
-    use std::os::unix::fs::PermissionsExt as _;
-    Ok(fs::metadata(path)?.permissions().mode() & 0o111 != 0)
-}
-
-#[cfg(not(unix))]
-fn is_executable(_path: &Utf8Path) -> io::Result<bool> {
-    Ok(false)
 }
 
 /// The root that a directory lies below.
 fn root_of(roots: &Roots, directory: &Utf8Path) -> Option<RootKind> {
     roots.iter().find(|(_, root)| directory.starts_with(root)).map(|(kind, _)| kind)
-}
-
-#[cfg(unix)]
-fn links(metadata: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::nlink(metadata)
-}
-
-#[cfg(not(unix))]
-fn links(_metadata: &fs::Metadata) -> u64 {
-    1
 }
