@@ -236,11 +236,14 @@ impl Build<'_> {
     ) -> Outcome {
         let wrapper = build.config.rustc_wrapper.as_ref().map(|wrapper| wrapper.to_string());
         let own = std::env::current_exe().ok().and_then(|own| Utf8PathBuf::from_path_buf(own).ok());
+        // Whose units cargo is not to build.
+        let refused = match self.scope {
+            Scope::Everything => BTreeSet::new(),
+            Scope::Dependencies => own_packages(&build.graph),
+        };
         let recorder = match (prepared.resolution.leaves_work(), own) {
             (true, Some(own)) => {
-                let refused =
-                    if self.scope == Scope::Dependencies { own_packages(&build.graph) } else { BTreeSet::new() };
-                let session = prepared.session.recorder(build, wrapper.clone(), self.settings, refused);
+                let session = prepared.session.recorder(build, wrapper.clone(), self.settings, &refused);
                 session.map(|file| (own, file))
             }
             _ => None,
@@ -299,7 +302,7 @@ impl Build<'_> {
         machine.keep_rustc_info(build.build_directory(), &notes);
         let code = match self.scope {
             Scope::Everything => code,
-            Scope::Dependencies => dependencies_outcome(build, prepared, &collected, report, code),
+            Scope::Dependencies => dependencies_outcome(build, prepared, &refused, &collected, report, code),
         };
         describe(build, &collected, report, summary);
         if collected.kept > 0
@@ -370,7 +373,7 @@ impl Session {
         build: &PlannedBuild,
         wrapper: Option<String>,
         settings: &Settings,
-        refused: BTreeSet<Utf8PathBuf>,
+        refused: &BTreeSet<Utf8PathBuf>,
     ) -> Option<Utf8PathBuf> {
         // Rustc takes the last prefix that fits, so the most specific comes last.
         let mut remaps: Vec<PathRemap> = build
@@ -385,7 +388,7 @@ impl Session {
             let members = build.graph.packages.iter().filter(|package| package.is_path());
             session.not_remapped = members.map(|package| package.root().to_owned()).collect();
         }
-        session.refused = refused;
+        session.refused = refused.clone();
         let file = self.directory.as_ref()?.join("session.json");
         session.write(&file).ok().map(|()| file)
     }
@@ -451,11 +454,11 @@ fn own_packages(graph: &UnitGraph) -> BTreeSet<Utf8PathBuf> {
 fn dependencies_outcome(
     build: &PlannedBuild,
     prepared: &PreparedBuild,
+    own: &BTreeSet<Utf8PathBuf>,
     collected: &CollectReport,
     report: &Report,
     code: Outcome,
 ) -> Outcome {
-    let own = own_packages(&build.graph);
     let mut left_out: BTreeSet<UnitIndex> = BTreeSet::new();
     let mut missing = 0;
     let mut done = 0;

@@ -2,7 +2,7 @@
 //!
 //! The order is what makes an interruption harmless: first everything that must not be believed any more loses
 //! its hash file, then the files are placed, and only when all of a unit's files and all of its dependencies
-//! are there is its own hash file written, by rename. The caller holds cargo's locks.
+//! are there is its own hash file written. The caller holds cargo's locks.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,7 +26,7 @@ use crate::unit::{CompileMode, CrateType, PlannedPackage, PlannedUnit, TargetKin
 
 use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace};
 use super::resolve::{Left, MissReason, Resolution, Restorable, UnitState};
-use super::stale::{invalidate_dependents, mark_silent_changes, mark_stale};
+use super::stale::{mark_stale, mark_unbelievable};
 
 /// Why one unit could not be restored. It is left to cargo then; nothing else is lost.
 #[derive(Debug, thiserror::Error)]
@@ -132,8 +132,7 @@ pub fn restore(
             }
         }
     }
-    mark_silent_changes(context, resolution, ledger)?;
-    invalidate_dependents(context, resolution, ledger, &prepared, &mut report)?;
+    mark_unbelievable(context, resolution, ledger, &prepared, &mut report)?;
 
     let linked = AtomicU64::new(0);
     let copied = AtomicU64::new(0);

@@ -9,99 +9,51 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::cargo::dep_info::CargoDepInfo;
 use crate::cargo::fingerprint::CargoFingerprint;
+use crate::cargo::layout::{BuildLayout, FingerprintFiles};
 use crate::digest::ContentDigest;
 use crate::unit::PlannedPackage;
 
 use super::changes::change_time;
-use super::ledger::{Ledger, UnitPlace};
-use super::resolve::{Resolution, UnitState};
+use super::ledger::{Ledger, LedgerEntry, UnitPlace};
+use super::resolve::Resolution;
 use super::restore::{Prepared, RestoreContext, RestoreError, RestoreReport, remove_file};
 
-/// Cargo compares the times of a member's sources with its own note of them, and believes a source that changed
-/// under an old time. What the ledger knows was compared by content; for the rest, the change time tells.
-pub(super) fn mark_silent_changes(
-    context: &RestoreContext<'_>,
-    resolution: &Resolution,
-    ledger: &Ledger,
-) -> Result<(), RestoreError> {
-    let members: BTreeMap<&str, &PlannedPackage> = context
-        .graph
-        .packages
-        .iter()
-        .filter(|package| package.is_path())
-        .map(|package| (package.name.as_str(), package))
-        .collect();
-    if !resolution.units.iter().any(|state| matches!(state, UnitState::Left(_))) {
-        return Ok(());
-    }
-    for layout in context.layouts {
-        let failed = |source| RestoreError::File { path: layout.profile_root(), source };
-        for unit in layout.present_units().map_err(failed)? {
-            let Some(package) = members.get(unit.package.as_str()) else { continue };
-            for stem in &unit.stems {
-                let files = layout.fingerprint_files(&unit.package, unit.hash, stem);
-                let place = UnitPlace::of(layout, &files.hash);
-                let known = ledger.get(&place).is_some_and(|entry| entry.is_current(&place, layout.build_directory()));
-                let Ok(noted) = fs::metadata(&files.dep_info).and_then(|metadata| metadata.modified()) else {
-                    continue;
-                };
-                let Some(dep_info) = fs::read(&files.dep_info).ok().and_then(|bytes| CargoDepInfo::decode(&bytes).ok())
-                else {
-                    continue;
-                };
-                let mut sources = dep_info.absolute_files(package.root(), layout.build_directory());
-                let silent = |path: Utf8PathBuf| {
-                    fs::metadata(&path).is_ok_and(|metadata| {
-                        change_time(&metadata) > noted && metadata.modified().is_ok_and(|time| time <= noted)
-                    })
-                };
-                if !known && sources.any(silent) {
-                    mark_stale(&files.hash)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A unit that is there but was made from other dependencies than those that are restored now would be
-/// believed by cargo, because restored files are old. Its hash file is taken away.
-pub(super) fn invalidate_dependents(
+/// Marks everything in the build directory that cargo would believe and must not.
+pub(super) fn mark_unbelievable(
     context: &RestoreContext<'_>,
     resolution: &Resolution,
     ledger: &Ledger,
     prepared: &[Prepared<'_>],
     report: &mut RestoreReport,
 ) -> Result<(), RestoreError> {
-    if prepared.is_empty() {
+    let cargo_judges = resolution.leaves_work();
+    if !cargo_judges && prepared.is_empty() {
         return Ok(());
     }
+    let members: BTreeMap<&str, &PlannedPackage> = context
+        .graph
+        .packages
+        .iter()
+        .filter(|package| cargo_judges && package.is_path())
+        .map(|package| (package.name.as_str(), package))
+        .collect();
     let restored: BTreeMap<u64, ContentDigest> =
         prepared.iter().map(|unit| (unit.fingerprint.hash(), unit.unit.artifact.output)).collect();
     let settled: BTreeSet<&UnitPlace> = resolution.places().chain(prepared.iter().map(|unit| &unit.place)).collect();
     for layout in context.layouts {
         let failed = |source| RestoreError::File { path: layout.profile_root(), source };
         for unit in layout.present_units().map_err(failed)? {
+            let member = members.get(unit.package.as_str());
             for stem in &unit.stems {
                 let files = layout.fingerprint_files(&unit.package, unit.hash, stem);
                 let place = UnitPlace::of(layout, &files.hash);
-                if settled.contains(&place) {
-                    continue;
-                }
                 let known = ledger.get(&place).filter(|entry| entry.is_current(&place, layout.build_directory()));
-                let stale = match known {
-                    Some(entry) => entry.dependencies.iter().any(|(fingerprint, output)| {
-                        restored.get(fingerprint).is_some_and(|restored| restored != output)
-                    }),
-                    None => match CargoFingerprint::read(&files) {
-                        Ok(Some(fingerprint)) => {
-                            fingerprint.deps.iter().any(|dependency| restored.contains_key(&dependency.3))
-                        }
-                        // A fingerprint that we cannot read says nothing of its dependencies.
-                        Ok(None) | Err(_) => true,
-                    },
-                };
-                if stale {
+                if known.is_none() && member.is_some_and(|member| changed_silently(&files, member, layout)) {
+                    mark_stale(&files.hash)?;
+                } else if !prepared.is_empty()
+                    && !settled.contains(&place)
+                    && was_made_from_others(&files, known, &restored)
+                {
                     mark_stale(&files.hash)?;
                     report.invalidated.push(files.hash);
                 }
@@ -109,6 +61,39 @@ pub(super) fn invalidate_dependents(
         }
     }
     Ok(())
+}
+
+/// Cargo compares the times of a member's sources with its own note of them, and believes a source that changed
+/// under an old time. What the ledger knows was compared by content; for the rest, the change time tells.
+fn changed_silently(files: &FingerprintFiles, package: &PlannedPackage, layout: &BuildLayout) -> bool {
+    let Ok(noted) = fs::metadata(&files.dep_info).and_then(|metadata| metadata.modified()) else { return false };
+    let dep_info = fs::read(&files.dep_info).ok().and_then(|bytes| CargoDepInfo::decode(&bytes).ok());
+    let Some(dep_info) = dep_info else { return false };
+    let silent = |path: Utf8PathBuf| {
+        fs::metadata(&path)
+            .is_ok_and(|metadata| change_time(&metadata) > noted && metadata.modified().is_ok_and(|time| time <= noted))
+    };
+    dep_info.absolute_files(package.root(), layout.build_directory()).any(silent)
+}
+
+/// Whether a unit that is there was made from other dependencies than those that are `restored` now, by their
+/// fingerprints. Cargo would believe it, because restored files are old.
+fn was_made_from_others(
+    files: &FingerprintFiles,
+    known: Option<&LedgerEntry>,
+    restored: &BTreeMap<u64, ContentDigest>,
+) -> bool {
+    match known {
+        Some(entry) => entry
+            .dependencies
+            .iter()
+            .any(|(fingerprint, output)| restored.get(fingerprint).is_some_and(|restored| restored != output)),
+        None => match CargoFingerprint::read(files) {
+            Ok(Some(fingerprint)) => fingerprint.deps.iter().any(|dependency| restored.contains_key(&dependency.3)),
+            // A fingerprint that we cannot read says nothing of its dependencies.
+            Ok(None) | Err(_) => true,
+        },
+    }
 }
 
 /// Makes cargo build a unit anew, and everything that depends on it. Without its hash file cargo builds the unit,
