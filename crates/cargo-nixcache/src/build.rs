@@ -164,7 +164,6 @@ impl Build<'_> {
         let restored = timed(&mut summary.seconds.restore, || {
             self.restore(build, &lease, &session, &mut resolution, &mut ledger, report)
         })?;
-        touch(&lease, &resolution);
         let in_place = count(&resolution, |state| matches!(state, UnitState::InPlace(_)));
         summary.units.restored = in_place - summary.units.fresh;
         summary.bytes.linked = restored.linked;
@@ -184,9 +183,6 @@ impl Build<'_> {
                 began.elapsed().as_secs_f64()
             );
             report.status("Restored", &line);
-        }
-        if let Err(error) = ledger.save(build.build_directory(), &profile) {
-            report.detail("Ledger", &chain(&error));
         }
         Ok(PreparedBuild { resolution, ledger, session, profile })
     }
@@ -258,47 +254,13 @@ impl Build<'_> {
             // What cargo says of refused members is no news.
             output: (self.scope == Scope::Dependencies).then(|| prepared.session.output_file()).flatten(),
         };
-        let lookup = StoreLookup::new(build, LeaseSource::Store(store));
-        let layout = |unit: UnitIndex| build.layout(unit);
-        let context = CollectContext {
-            graph: &build.graph,
-            inputs: &build.inputs,
-            store,
-            roots: &build.roots,
-            layouts: &build.layouts,
-            layout: &layout,
-            build_directory: build.build_directory(),
-            target_directory: build.target_directory(),
-            workspace_root: &build.workspace_root,
-            immutable: &build.immutable,
-            started: prepared.session.started,
-            environment: &build.environment,
-            host: &build.toolchain.host,
-            planned_from: &build.planned_from(),
-            records: &prepared.session.records,
+        let (code, collected) = if prepared.resolution.leaves_work() {
+            build_and_collect(build, store, &call, prepared, report, summary)
+        } else {
+            // Nothing that cargo may still build was recorded, so there is nothing to keep.
+            let code = run_cargo(&call, report, summary, |_| prepared.note(build, store, report));
+            (code, CollectReport::default())
         };
-        let mut collector = Collector::new(context, &prepared.resolution, &lookup);
-        let code = run_cargo(&call, report, summary, |running| {
-            if with_recorder {
-                let ended = AtomicBool::new(false);
-                std::thread::scope(|scope| {
-                    let collecting = scope.spawn(|| {
-                        while !ended.load(Ordering::Acquire) {
-                            collector.poll();
-                            std::thread::park_timeout(POLL);
-                        }
-                    });
-                    // The status is asked for again below.
-                    let _ = running.wait();
-                    ended.store(true, Ordering::Release);
-                    collecting.thread().unpark();
-                });
-            }
-        });
-        let (collected, _) = timed(&mut summary.seconds.collect, || collector.finish(&mut prepared.ledger));
-        if let Err(error) = prepared.ledger.save(build.build_directory(), &prepared.profile) {
-            report.detail("Ledger", &chain(&error));
-        }
         machine.keep_rustc_info(build.build_directory(), &notes);
         let code = match self.scope {
             Scope::Everything => code,
@@ -335,6 +297,24 @@ struct PreparedBuild {
     ledger: Ledger,
     session: Session,
     profile: String,
+}
+
+impl PreparedBuild {
+    /// Writes down what is in place, and that it was used. It is done while cargo runs, since nothing of this build
+    /// depends on it; whoever kills us before that loses time at the next build, and nothing else.
+    fn note(&mut self, build: &PlannedBuild, store: &LocalStore, report: &Report) {
+        self.save_ledger(build, report);
+        // Units that were used are the last to go. A store that cannot be written does not remember.
+        let keys: Vec<_> =
+            self.resolution.units.iter().filter_map(|state| state.pin().map(|pin| pin.artifact)).collect();
+        let _ = store.lease().and_then(|lease| lease.touch(&keys, SystemTime::now()));
+    }
+
+    fn save_ledger(&mut self, build: &PlannedBuild, report: &Report) {
+        if let Err(error) = self.ledger.save(build.build_directory(), &self.profile) {
+            report.detail("Ledger", &chain(&error));
+        }
+    }
 }
 
 /// The directory of one build, on the file system of cargo's own files, so that times can be compared.
@@ -407,11 +387,57 @@ fn count(resolution: &Resolution, of: impl Fn(&UnitState) -> bool) -> u64 {
     resolution.units.iter().filter(|state| of(state)).count() as u64
 }
 
-/// Notes that the units of this build were used, so that they are the last to go.
-fn touch(lease: &Lease, resolution: &Resolution) {
-    let keys: Vec<_> = resolution.units.iter().filter_map(|state| state.pin().map(|pin| pin.artifact)).collect();
-    // A store that cannot be written does not remember.
-    let _ = lease.touch(&keys, SystemTime::now());
+/// Runs cargo, and takes what it builds into the store while it is building the rest.
+fn build_and_collect(
+    build: &PlannedBuild,
+    store: &LocalStore,
+    call: &CargoCall<'_>,
+    prepared: &mut PreparedBuild,
+    report: &Report,
+    summary: &mut Summary,
+) -> (Outcome, CollectReport) {
+    let lookup = StoreLookup::new(build, LeaseSource::Store(store));
+    let layout = |unit: UnitIndex| build.layout(unit);
+    let planned_from = build.planned_from();
+    let context = CollectContext {
+        graph: &build.graph,
+        inputs: &build.inputs,
+        store,
+        roots: &build.roots,
+        layouts: &build.layouts,
+        layout: &layout,
+        build_directory: build.build_directory(),
+        target_directory: build.target_directory(),
+        workspace_root: &build.workspace_root,
+        immutable: &build.immutable,
+        started: prepared.session.started,
+        environment: &build.environment,
+        host: &build.toolchain.host,
+        planned_from: &planned_from,
+        records: &prepared.session.records.clone(),
+    };
+    let mut collector = Collector::new(context, &prepared.resolution, &lookup);
+    let code = run_cargo(call, report, summary, |running| {
+        prepared.note(build, store, report);
+        if call.recorder.is_some() {
+            let ended = AtomicBool::new(false);
+            std::thread::scope(|scope| {
+                let collecting = scope.spawn(|| {
+                    while !ended.load(Ordering::Acquire) {
+                        collector.poll();
+                        std::thread::park_timeout(POLL);
+                    }
+                });
+                // The status is asked for again below.
+                let _ = running.wait();
+                ended.store(true, Ordering::Release);
+                collecting.thread().unpark();
+            });
+        }
+    });
+    let (collected, _) = timed(&mut summary.seconds.collect, || collector.finish(&mut prepared.ledger));
+    prepared.save_ledger(build, report);
+    (code, collected)
 }
 
 fn run_cargo(
