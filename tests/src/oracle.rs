@@ -9,7 +9,7 @@ use std::process::Command;
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::cargo::arguments::CargoCommand;
 use nixcache_core::cargo::config::BuildConfiguration;
-use nixcache_core::cargo::metadata;
+use nixcache_core::cargo::metadata::{self, Metadata};
 use nixcache_core::cargo::toolchain::{Programs, Toolchain};
 use nixcache_core::environment::Environment;
 use nixcache_core::plan::{WorkspaceAnswer, WorkspacePlaces, left_to_cargo, plan};
@@ -123,7 +123,8 @@ impl Workspace {
         }
         let answer = &self.answers[&key];
         let start = std::time::Instant::now();
-        let graph = plan(&answer.metadata, &answer.files, &command, &config, toolchain).map_err(|error| text(&error));
+        let metadata = Metadata::parse(&answer.metadata).map_err(|error| text(&error))?;
+        let graph = plan(&metadata, &answer.files, &command, &config, toolchain).map_err(|error| text(&error));
         self.planning = start.elapsed();
         graph
     }

@@ -109,24 +109,24 @@ impl<'a> Question<'a> {
 
     fn try_remember(&self, answer: &str) -> Option<()> {
         let metadata = Metadata::parse(answer).ok()?;
-        let build = metadata.build_directory.as_deref().unwrap_or(&metadata.target_directory);
-        if *metadata.workspace_root != *self.workspace.as_str()
-            || *metadata.target_directory != *self.target.as_str()
-            || *build != *self.target.as_str()
+        let said = &metadata.answer;
+        if said.workspace_root != self.workspace
+            || said.target_directory != self.target
+            || metadata.build_directory() != self.target
         {
             return None;
         }
         // A package outside the workspace can inherit from a manifest that is not looked at here.
         let is_outside = |package: &Utf8Path| !package.starts_with(&self.workspace);
-        if metadata.packages.iter().any(|p| p.source.is_none() && is_outside(Utf8Path::new(&*p.manifest_path))) {
+        if said.packages.iter().any(|package| package.source.is_none() && is_outside(&package.manifest_path)) {
             return None;
         }
         let hidden = self.hide(answer);
         if self.reveal(&hidden) != answer {
             return None;
         }
-        let packages = metadata.packages.iter().filter(|package| package.source.is_none()).map(|package| {
-            let manifest = Utf8Path::new(&*package.manifest_path);
+        let packages = said.packages.iter().filter(|package| package.source.is_none()).map(|package| {
+            let manifest = &package.manifest_path;
             Some((self.hide(&format!("\"{manifest}\"")).trim_matches('"').to_owned(), package_digest(manifest)?))
         });
         let remembered = Remembered { packages: packages.collect::<Option<_>>()?, answer: hidden };

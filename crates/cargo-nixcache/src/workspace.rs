@@ -132,11 +132,10 @@ impl PlannedBuild {
     ) -> Result<Self, WorkspaceError> {
         let parsed = Metadata::parse(metadata).map_err(WorkspaceError::Metadata)?;
         let files = WorkspaceFiles::read(&parsed).map_err(WorkspaceError::Plan)?;
-        let graph = plan(metadata, &files, &command, &config, &toolchain).map_err(WorkspaceError::Plan)?;
-        let target_directory = Utf8PathBuf::from(&*parsed.target_directory);
-        let build_directory =
-            parsed.build_directory.as_ref().map_or_else(|| target_directory.clone(), |path| Utf8PathBuf::from(&**path));
-        let workspace_root = Utf8PathBuf::from(&*parsed.workspace_root);
+        let graph = plan(&parsed, &files, &command, &config, &toolchain).map_err(WorkspaceError::Plan)?;
+        let target_directory = parsed.answer.target_directory.clone();
+        let build_directory = parsed.build_directory().to_owned();
+        let workspace_root = parsed.answer.workspace_root.clone();
         let release = toolchain.cargo_release().unwrap_or_default();
         let release: CargoRelease =
             release.parse().map_err(|_| WorkspaceError::Unknown { what: format!("cargo {release}") })?;

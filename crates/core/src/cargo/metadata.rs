@@ -1,17 +1,16 @@
 //! What `cargo metadata` says: the one call that a build needs, and the shape of its answer.
 //!
-//! [`read`] spawns cargo once and returns the text, which the caller may keep; [`Metadata::parse`] reads it
-//! without copying. Only the fields that planning needs are here. `plan` and the command line call it.
+//! [`read`] spawns cargo once and returns the text, which the caller may keep; [`Metadata::parse`] reads it. The
+//! types are those of `cargo_metadata`; only what these cannot hold is read here. `plan` and the command line call it.
 
-use std::borrow::{Borrow, Cow};
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::ffi::OsString;
-use std::ops::Deref;
 use std::process::{Command, Stdio};
 
 use camino::{Utf8Path, Utf8PathBuf};
+use cargo_metadata::{Dependency, DependencyKind, Package, Resolve};
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde::de::IgnoredAny;
 
 use super::arguments::CargoCommand;
 use crate::environment::Environment;
@@ -42,6 +41,9 @@ pub enum MetadataError {
     /// The answer has another shape.
     #[error("read the answer of cargo metadata")]
     Parse(#[source] serde_json::Error),
+    /// The answer lacks something that every cargo that we know puts there.
+    #[error("cargo metadata does not say {0}")]
+    Lacking(&'static str),
 }
 
 /// Asks cargo for the metadata of the workspace that `command` is about: once, with every feature, so that the
@@ -89,214 +91,156 @@ pub fn arguments(command: &CargoCommand, platforms: &[String]) -> Vec<OsString> 
     arguments
 }
 
-/// A string of the answer, borrowed from it where it holds no escapes.
-#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
-
-impl Borrow<str> for Text<'_> {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Deref for Text<'_> {
-    type Target = str;
-
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
-
 /// The answer of `cargo metadata --format-version 1`.
-#[derive(Debug, Deserialize)]
-pub struct Metadata<'a> {
-    /// Every package of the resolved graph.
-    #[serde(borrow)]
-    pub packages: Vec<Package<'a>>,
-    /// The package ids of the members.
-    pub workspace_members: Vec<Text<'a>>,
-    /// The package ids of the default members.
-    #[serde(default)]
-    pub workspace_default_members: Vec<Text<'a>>,
-    /// Who depends on whom.
-    pub resolve: Resolve<'a>,
-    /// Where final files go.
-    pub target_directory: Text<'a>,
-    /// Where intermediate files go (cargo 1.91 and newer).
-    pub build_directory: Option<Text<'a>>,
-    /// The directory of the root manifest.
-    pub workspace_root: Text<'a>,
+#[derive(Debug)]
+pub struct Metadata {
+    /// What `cargo_metadata` reads of it. Default members and the resolved graph are there: [`Metadata::parse`] refuses
+    /// an answer without them.
+    pub answer: cargo_metadata::Metadata,
+    /// `rust-version` of every package, in the order of the packages.
+    rust_versions: Vec<Option<String>>,
+    artifact_dependencies: bool,
 }
 
-/// A package.
-#[derive(Debug, Deserialize)]
-pub struct Package<'a> {
-    /// The name.
-    #[serde(borrow)]
-    pub name: Text<'a>,
-    /// The version.
-    pub version: Text<'a>,
-    /// The package id.
-    pub id: Text<'a>,
-    /// The source, `None` for path packages.
-    pub source: Option<Text<'a>>,
-    /// Declared dependencies.
-    pub dependencies: Vec<Dependency<'a>>,
-    /// Targets, in the order of the manifest.
-    pub targets: Vec<Target<'a>>,
-    /// Declared features, those that optional dependencies imply included.
-    pub features: BTreeMap<Text<'a>, Vec<Text<'a>>>,
-    /// The manifest.
-    pub manifest_path: Text<'a>,
-    /// `[package.metadata]`, unread.
-    pub metadata: Option<&'a RawValue>,
-    /// `authors`
-    #[serde(default)]
-    pub authors: Vec<Text<'a>>,
-    /// `description`
-    pub description: Option<Text<'a>>,
-    /// `homepage`
-    pub homepage: Option<Text<'a>>,
-    /// `repository`
-    pub repository: Option<Text<'a>>,
-    /// `license`
-    pub license: Option<Text<'a>>,
-    /// `license-file`
-    pub license_file: Option<Text<'a>>,
-    /// `readme`
-    pub readme: Option<Text<'a>>,
-    /// `rust-version`
-    pub rust_version: Option<Text<'a>>,
-    /// `links`
-    pub links: Option<Text<'a>>,
-    /// `default-run`
-    pub default_run: Option<Text<'a>>,
-}
-
-/// A declared dependency.
-#[derive(Debug, Deserialize)]
-pub struct Dependency<'a> {
-    /// The package's name.
-    #[serde(borrow)]
-    pub name: Text<'a>,
-    /// The version requirement.
-    pub req: Text<'a>,
-    /// `None`, `dev` or `build`.
-    pub kind: Option<Text<'a>>,
-    /// The name in the manifest, where it differs from the package's.
-    pub rename: Option<Text<'a>>,
-    /// Whether it is optional.
-    pub optional: bool,
-    /// Whether the default features are asked for.
-    pub uses_default_features: bool,
-    /// The features that are asked for.
-    pub features: Vec<Text<'a>>,
-    /// A `cfg(…)` expression or a triple.
-    pub target: Option<Text<'a>>,
-    /// Artifact dependencies are unstable.
-    #[serde(default)]
-    pub artifact: Option<&'a RawValue>,
-}
-
-impl Dependency<'_> {
-    /// The name in the manifest: what features refer to.
-    pub fn name_in_manifest(&self) -> &str {
-        self.rename.as_deref().unwrap_or(&self.name)
-    }
-
-    /// Whether it is a dev-dependency.
-    pub fn is_dev(&self) -> bool {
-        self.kind.as_deref() == Some("dev")
-    }
-
-    /// Whether it is a build-dependency.
-    pub fn is_build(&self) -> bool {
-        self.kind.as_deref() == Some("build")
-    }
-}
-
-/// A target of a package.
-#[derive(Debug, Deserialize)]
-pub struct Target<'a> {
-    /// `lib`, `rlib`, `proc-macro`, `bin`, `example`, `test`, `bench`, `custom-build`.
-    #[serde(borrow)]
-    pub kind: Vec<Text<'a>>,
-    /// The crate types.
-    pub crate_types: Vec<Text<'a>>,
-    /// The name.
-    pub name: Text<'a>,
-    /// The root source file.
-    pub src_path: Text<'a>,
-    /// The edition.
-    pub edition: Text<'a>,
-    /// Features without which the target is not built.
-    #[serde(default, rename = "required-features")]
-    pub required_features: Vec<Text<'a>>,
-    /// Whether `cargo doc` documents it.
-    #[serde(default)]
-    pub doc: bool,
-    /// Whether `cargo test` runs its documentation tests.
-    #[serde(default)]
-    pub doctest: bool,
-    /// Whether `cargo test` builds it.
-    #[serde(default)]
-    pub test: bool,
-}
-
-/// The resolved graph.
-#[derive(Debug, Deserialize)]
-pub struct Resolve<'a> {
-    /// One node for every package.
-    #[serde(borrow)]
-    pub nodes: Vec<Node<'a>>,
-    /// The package of the current directory, or of `--manifest-path`.
-    pub root: Option<Text<'a>>,
-}
-
-/// A package of the resolved graph.
-#[derive(Debug, Deserialize)]
-pub struct Node<'a> {
-    /// The package id.
-    #[serde(borrow)]
-    pub id: Text<'a>,
-    /// What it depends on.
-    pub deps: Vec<NodeDependency<'a>>,
-}
-
-/// An edge of the resolved graph.
-#[derive(Debug, Deserialize)]
-pub struct NodeDependency<'a> {
-    /// The name of the extern crate.
-    #[serde(borrow)]
-    pub name: Text<'a>,
-    /// The package id.
-    pub pkg: Text<'a>,
-    /// As what it is depended upon.
-    pub dep_kinds: Vec<DependencyKind<'a>>,
-}
-
-/// As what, and for which platform, a package is depended upon.
-#[derive(Debug, Deserialize)]
-pub struct DependencyKind<'a> {
-    /// `None`, `dev` or `build`.
-    #[serde(borrow)]
-    pub kind: Option<Text<'a>>,
-    /// A `cfg(…)` expression or a triple.
-    pub target: Option<Text<'a>>,
-}
-
-impl<'a> Metadata<'a> {
+impl Metadata {
     /// Reads the answer of `cargo metadata`.
     ///
     /// # Errors
     ///
     /// When the text has another shape.
-    pub fn parse(text: &'a str) -> Result<Self, MetadataError> {
-        serde_json::from_str(text).map_err(MetadataError::Parse)
+    pub fn parse(text: &str) -> Result<Self, MetadataError> {
+        let remainder: Remainder<'_> = serde_json::from_str(text).map_err(MetadataError::Parse)?;
+        let is_whole = |version: &Cow<'_, str>| version.contains('.');
+        let answer = if remainder.packages.iter().filter_map(|package| package.rust_version.as_ref()).all(is_whole) {
+            serde_json::from_str(text)
+        } else {
+            // Cargo accepts `rust-version = "1"`, `cargo_metadata` does not. What was read above stands for it.
+            without_rust_versions(text).and_then(serde_json::from_value)
+        };
+        let answer: cargo_metadata::Metadata = answer.map_err(MetadataError::Parse)?;
+        if answer.resolve.is_none() {
+            return Err(MetadataError::Lacking("who depends on whom"));
+        }
+        if answer.workspace_default_members.is_missing() {
+            return Err(MetadataError::Lacking("which members are built by default"));
+        }
+        let is_artifact = |dependency: &RemainingDependency| dependency.artifact.is_some();
+        let artifact_dependencies =
+            remainder.packages.iter().any(|package| package.dependencies.iter().any(is_artifact));
+        let rust_versions = remainder.packages.into_iter().map(|package| package.rust_version.map(Cow::into_owned));
+        Ok(Self { answer, rust_versions: rust_versions.collect(), artifact_dependencies })
     }
 
-    /// Where intermediate files go.
+    /// Every package of the resolved graph, each with its `rust-version` as the manifest has it: `1.85` and `1.85.0` are
+    /// the same version but different values of `CARGO_PKG_RUST_VERSION`.
+    pub fn packages(&self) -> impl ExactSizeIterator<Item = (&Package, Option<&str>)> {
+        self.answer.packages.iter().zip(self.rust_versions.iter().map(Option::as_deref))
+    }
+
+    /// The resolved graph.
+    pub fn resolve(&self) -> &Resolve {
+        self.answer.resolve.as_ref().expect("an answer without it was refused when it was read")
+    }
+
+    /// Whether some package declares an artifact dependency. These are unstable.
+    pub fn has_artifact_dependencies(&self) -> bool {
+        self.artifact_dependencies
+    }
+
+    /// Where intermediate files go; older cargos than 1.91 have one directory for all.
     pub fn build_directory(&self) -> &Utf8Path {
-        Utf8Path::new(&**self.build_directory.as_ref().unwrap_or(&self.target_directory))
+        self.answer.build_directory.as_deref().unwrap_or(&self.answer.target_directory)
+    }
+}
+
+/// The name of a dependency in the manifest: what features refer to.
+pub fn name_in_manifest(dependency: &Dependency) -> &str {
+    dependency.rename.as_deref().unwrap_or(&dependency.name)
+}
+
+/// Whether it is a dev-dependency.
+pub fn is_dev(dependency: &Dependency) -> bool {
+    dependency.kind == DependencyKind::Development
+}
+
+/// Whether it is a build-dependency.
+pub fn is_build(dependency: &Dependency) -> bool {
+    dependency.kind == DependencyKind::Build
+}
+
+/// What `cargo_metadata` (0.23) cannot hold.
+#[derive(Deserialize)]
+struct Remainder<'a> {
+    #[serde(borrow)]
+    packages: Vec<RemainingPackage<'a>>,
+}
+
+#[derive(Deserialize)]
+struct RemainingPackage<'a> {
+    /// It is a version there, which `1.85` is not, and is filled up to one.
+    #[serde(borrow)]
+    rust_version: Option<Cow<'a, str>>,
+    dependencies: Vec<RemainingDependency>,
+}
+
+#[derive(Deserialize)]
+struct RemainingDependency {
+    /// It has no field for it.
+    #[serde(default)]
+    artifact: Option<IgnoredAny>,
+}
+
+fn without_rust_versions(text: &str) -> serde_json::Result<serde_json::Value> {
+    let mut answer: serde_json::Value = serde_json::from_str(text)?;
+    for package in answer["packages"].as_array_mut().into_iter().flatten() {
+        package["rust_version"] = serde_json::Value::Null;
+    }
+    Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(rust_version: &str, artifact: &str) -> String {
+        format!(
+            r#"{{"packages":[{{"name":"a","version":"0.1.0","id":"a","source":null,"description":null,"license":null,
+            "license_file":null,"readme":null,"repository":null,"homepage":null,"documentation":null,"links":null,
+            "publish":null,"default_run":null,"targets":[],"features":{{}},"manifest_path":"/w/Cargo.toml",
+            "rust_version":{rust_version},"dependencies":[{{"name":"b","source":null,"req":"^1","kind":"dev",
+            "rename":"c","optional":false,"uses_default_features":true,"features":[],"target":null,"registry":null
+            {artifact}}}]}}],
+            "workspace_members":["a"],"workspace_default_members":["a"],"resolve":{{"nodes":[],"root":null}},
+            "target_directory":"/w/target","workspace_root":"/w","version":1,"metadata":null}}"#
+        )
+    }
+
+    #[test]
+    fn the_rust_version_is_what_the_manifest_says() {
+        for (json, text) in
+            [("\"1.85\"", Some("1.85")), ("\"1.85.0\"", Some("1.85.0")), ("\"1\"", Some("1")), ("null", None)]
+        {
+            let metadata = Metadata::parse(&answer(json, "")).unwrap();
+            assert_eq!(metadata.packages().map(|(_, version)| version).collect::<Vec<_>>(), [text]);
+        }
+    }
+
+    #[test]
+    fn artifact_dependencies_are_seen() {
+        let plain = Metadata::parse(&answer("null", "")).unwrap();
+        assert!(!plain.has_artifact_dependencies());
+        let artifact = r#","artifact":{"kinds":["bin"],"lib":false,"target":null}"#;
+        assert!(Metadata::parse(&answer("null", artifact)).unwrap().has_artifact_dependencies());
+        let dependency = &plain.answer.packages[0].dependencies[0];
+        assert_eq!((name_in_manifest(dependency), is_dev(dependency), is_build(dependency)), ("c", true, false));
+    }
+
+    #[test]
+    fn an_answer_without_dependencies_or_default_members_is_refused() {
+        let whole = answer("null", "");
+        let unresolved = whole.replace(r#"{"nodes":[],"root":null}"#, "null");
+        assert!(matches!(Metadata::parse(&unresolved), Err(MetadataError::Lacking(_))));
+        let old = whole.replace(r#""workspace_default_members":["a"],"#, "");
+        assert!(matches!(Metadata::parse(&old), Err(MetadataError::Lacking(_))));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use serde::Deserialize;
 
 use super::Planner;
@@ -75,7 +75,7 @@ pub(super) fn assemble<'m>(
                     name: target.data.name.to_string(),
                     kind: target.kind,
                     crate_types: target.crate_types.clone(),
-                    source_path: Utf8PathBuf::from(&*target.data.src_path),
+                    source_path: target.data.src_path.clone(),
                     edition: target.data.edition.to_string(),
                     harness: target.harness,
                 },
@@ -141,19 +141,19 @@ fn planned_package(package: &PackageNode<'_>, root: &Utf8Path, checksums: &Check
         name: data.name.to_string(),
         version: data.version.to_string(),
         source: source(package, root, checksums),
-        manifest_path: Utf8PathBuf::from(&*data.manifest_path),
-        links: data.links.as_deref().map(str::to_owned),
+        manifest_path: data.manifest_path.clone(),
+        links: data.links.clone(),
         environment: environment(package),
-        declared_features: data.features.keys().map(|feature| feature.to_string()).collect(),
+        declared_features: data.features.keys().cloned().collect(),
         declared_inputs: declared_inputs(package),
     }
 }
 
 fn source(package: &PackageNode<'_>, root: &Utf8Path, checksums: &Checksums) -> PackageSource {
-    let Some(source) = package.data.source.as_deref() else {
+    let Some(source) = package.data.source.as_ref().map(|source| &*source.repr) else {
         let boundary = if package.is_member {
             BoundaryKind::Member
-        } else if Utf8Path::new(&*package.data.manifest_path).starts_with(root) {
+        } else if package.data.manifest_path.starts_with(root) {
             BoundaryKind::InsideWorkspace
         } else {
             BoundaryKind::OutsideWorkspace
@@ -171,19 +171,19 @@ fn source(package: &PackageNode<'_>, root: &Utf8Path, checksums: &Checksums) -> 
 
 /// The variables of cargo's `core/manifest.rs` and `core/compiler/compilation.rs`; absent values are empty.
 fn environment(package: &PackageNode<'_>) -> BTreeMap<String, String> {
-    let (data, version) = (package.data, &package.version);
-    let text = |value: &Option<crate::cargo::metadata::Text<'_>>| value.as_deref().unwrap_or_default().to_owned();
-    let authors: Vec<&str> = data.authors.iter().map(|author| &**author).collect();
+    let (data, version) = (package.data, package.version);
+    let text = |value: Option<&str>| value.unwrap_or_default().to_owned();
+    let path = |value: Option<&Utf8Path>| value.map_or_else(String::new, |path| path.to_string());
     [
-        ("CARGO_PKG_AUTHORS", authors.join(":")),
-        ("CARGO_PKG_DESCRIPTION", text(&data.description)),
-        ("CARGO_PKG_HOMEPAGE", text(&data.homepage)),
-        ("CARGO_PKG_LICENSE", text(&data.license)),
-        ("CARGO_PKG_LICENSE_FILE", text(&data.license_file)),
+        ("CARGO_PKG_AUTHORS", data.authors.join(":")),
+        ("CARGO_PKG_DESCRIPTION", text(data.description.as_deref())),
+        ("CARGO_PKG_HOMEPAGE", text(data.homepage.as_deref())),
+        ("CARGO_PKG_LICENSE", text(data.license.as_deref())),
+        ("CARGO_PKG_LICENSE_FILE", path(data.license_file.as_deref())),
         ("CARGO_PKG_NAME", data.name.to_string()),
-        ("CARGO_PKG_README", text(&data.readme)),
-        ("CARGO_PKG_REPOSITORY", text(&data.repository)),
-        ("CARGO_PKG_RUST_VERSION", text(&data.rust_version)),
+        ("CARGO_PKG_README", path(data.readme.as_deref())),
+        ("CARGO_PKG_REPOSITORY", text(data.repository.as_deref())),
+        ("CARGO_PKG_RUST_VERSION", text(package.rust_version)),
         ("CARGO_PKG_VERSION", version.to_string()),
         ("CARGO_PKG_VERSION_MAJOR", version.major.to_string()),
         ("CARGO_PKG_VERSION_MINOR", version.minor.to_string()),
@@ -198,19 +198,12 @@ fn environment(package: &PackageNode<'_>) -> BTreeMap<String, String> {
 /// `[package.metadata.nixcache] inputs`
 fn declared_inputs(package: &PackageNode<'_>) -> Vec<String> {
     #[derive(Deserialize)]
-    struct PackageMetadata {
-        nixcache: Option<Nixcache>,
-    }
-    #[derive(Deserialize)]
     struct Nixcache {
         #[serde(default)]
         inputs: Vec<String>,
     }
-    let Some(metadata) = package.data.metadata.filter(|metadata| metadata.get().contains("\"nixcache\"")) else {
-        return Vec::new();
-    };
-    let metadata: Result<PackageMetadata, _> = serde_json::from_str(metadata.get());
-    metadata.ok().and_then(|metadata| metadata.nixcache).map(|nixcache| nixcache.inputs).unwrap_or_default()
+    let declared = package.data.metadata.get("nixcache").map(Nixcache::deserialize);
+    declared.and_then(Result::ok).map(|nixcache| nixcache.inputs).unwrap_or_default()
 }
 
 type Checksums = HashMap<(String, String, String), String>;

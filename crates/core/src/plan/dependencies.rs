@@ -10,6 +10,7 @@ use super::units::{Mode, Unit, UnitEdge, UnitEdges, UnitId};
 use super::workspace::TargetNode;
 use super::{PlanError, Planner};
 use crate::cargo::arguments::Intent;
+use crate::cargo::metadata::{is_build, is_dev, name_in_manifest};
 use crate::unit::TargetKind;
 
 impl<'m> Planner<'m> {
@@ -111,7 +112,7 @@ impl<'m> Planner<'m> {
             if !required.is_empty() {
                 let available =
                     available.get_or_insert_with(|| self.available_features(unit.package, false, &[unit.kind]));
-                if !required.iter().all(|feature| available.contains(&**feature)) {
+                if !required.iter().all(|feature| available.contains(feature.as_str())) {
                     continue;
                 }
             }
@@ -248,20 +249,20 @@ impl<'m> Planner<'m> {
         for edge in &self.workspace.packages[unit.package].edges {
             let active = edge.declared.iter().filter(|declared| {
                 let dependency = declared.dependency;
-                dependency.is_build() == is_script
-                    && (!dependency.is_dev() || (sees_dev && self.resolved.has_dev(unit.package)))
+                is_build(dependency) == is_script
+                    && (!is_dev(dependency) || (sees_dev && self.resolved.has_dev(unit.package)))
                     && self.platforms.activates(unit.kind, declared.platform)
                     && (!dependency.optional
                         || self.resolved.is_activated(
                             unit.package,
                             unit_for.host_features,
-                            dependency.name_in_manifest(),
+                            name_in_manifest(dependency),
                         ))
             });
             let (mut any, mut only_dev) = (false, true);
             for declared in active {
                 any = true;
-                only_dev &= declared.dependency.is_dev();
+                only_dev &= is_dev(declared.dependency);
             }
             if any {
                 found.push((edge.to, only_dev));

@@ -5,9 +5,11 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use cargo_metadata::Dependency;
+
 use super::platform::{Kind, Platforms};
 use super::workspace::{Declared, Workspace};
-use crate::cargo::metadata::Dependency;
+use crate::cargo::metadata::{is_build, is_dev, name_in_manifest};
 
 /// A value of the `[features]` table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,7 +174,7 @@ impl<'m> Resolver<'_, 'm> {
         }
         let workspace = self.workspace;
         let features = &workspace.packages[package].data.features;
-        for value in super::lookup(features, feature).into_iter().flatten() {
+        for value in features.get(feature).into_iter().flatten() {
             self.activate_value(package, host, FeatureValue::parse(value));
         }
     }
@@ -182,7 +184,7 @@ impl<'m> Resolver<'_, 'm> {
         self.resolved.dependencies.insert((package, side, name));
         let deferred = self.deferred.remove(&(package, host, name)).unwrap_or_default();
         for (to, declared, side) in self.dependencies(package, host) {
-            if declared.dependency.name_in_manifest() != name {
+            if name_in_manifest(declared.dependency) != name {
                 continue;
             }
             for feature in &deferred {
@@ -195,7 +197,7 @@ impl<'m> Resolver<'_, 'm> {
 
     fn activate_dependency_feature(&mut self, package: usize, host: bool, name: &'m str, feature: &'m str, weak: bool) {
         for (to, declared, side) in self.dependencies(package, host) {
-            if declared.dependency.name_in_manifest() != name {
+            if name_in_manifest(declared.dependency) != name {
                 continue;
             }
             if declared.dependency.optional {
@@ -205,7 +207,7 @@ impl<'m> Resolver<'_, 'm> {
                 }
                 self.activate_dependency(package, host, name);
                 let features = &self.workspace.packages[package].data.features;
-                if !weak && super::lookup(features, name).is_some() {
+                if !weak && features.contains_key(name) {
                     // The old syntax also turns on the feature of the dependency's name.
                     self.activate_feature(package, host, name);
                 }
@@ -221,7 +223,7 @@ impl<'m> Resolver<'_, 'm> {
         for edge in &self.workspace.packages[package].edges {
             for declared in &edge.declared {
                 let dependency = declared.dependency;
-                if dependency.is_dev() && (options.decouple_dev || !self.resolved.has_dev(package)) {
+                if is_dev(dependency) && (options.decouple_dev || !self.resolved.has_dev(package)) {
                     continue;
                 }
                 if options.ignore_inactive && !self.applies(declared, host) {
@@ -229,7 +231,7 @@ impl<'m> Resolver<'_, 'm> {
                 }
                 let library = &self.workspace.packages[edge.to];
                 let proc_macro = library.library.is_some_and(|index| library.targets[index].proc_macro);
-                let side = host || (self.tracks_host() && (dependency.is_build() || proc_macro));
+                let side = host || (self.tracks_host() && (is_build(dependency) || proc_macro));
                 found.push((edge.to, declared, side));
             }
         }
@@ -237,13 +239,13 @@ impl<'m> Resolver<'_, 'm> {
     }
 
     fn applies(&self, declared: &Declared<'_>, host: bool) -> bool {
-        if host || declared.dependency.is_build() {
+        if host || is_build(declared.dependency) {
             return self.platforms.activates(Kind::Host, declared.platform);
         }
         self.platforms.requested.iter().any(|kind| self.platforms.activates(*kind, declared.platform))
     }
 
-    fn declared(&self, to: usize, dependency: &'m Dependency<'m>) -> Vec<FeatureValue<'m>> {
+    fn declared(&self, to: usize, dependency: &'m Dependency) -> Vec<FeatureValue<'m>> {
         let mut values: Vec<_> = dependency.features.iter().map(|feature| FeatureValue::parse(feature)).collect();
         if dependency.uses_default_features && self.has_default(to) {
             values.push(FeatureValue::Feature("default"));
@@ -264,6 +266,6 @@ impl<'m> Resolver<'_, 'm> {
     }
 
     fn has_default(&self, package: usize) -> bool {
-        super::lookup(&self.workspace.packages[package].data.features, "default").is_some()
+        self.workspace.packages[package].data.features.contains_key("default")
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::PlanError;
 use crate::cargo::arguments::CargoCommand;
 use crate::cargo::config::BuildConfiguration;
-use crate::cargo::metadata::{self, Metadata, Package};
+use crate::cargo::metadata::{self, Metadata};
 use crate::cargo::profile::ProfileTable;
 use crate::cargo::toolchain::Toolchain;
 use crate::environment::Environment;
@@ -32,11 +32,11 @@ impl WorkspaceFiles {
     /// # Errors
     ///
     /// When a manifest cannot be read. A missing lock file is none.
-    pub fn read(metadata: &Metadata<'_>) -> Result<Self, PlanError> {
+    pub fn read(metadata: &Metadata) -> Result<Self, PlanError> {
         let read = |path: &Utf8Path| {
             std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })
         };
-        let root = Utf8Path::new(&*metadata.workspace_root);
+        let root = &metadata.answer.workspace_root;
         let root_manifest = read(&root.join("Cargo.toml"))?;
         let lock = match std::fs::read_to_string(root.join("Cargo.lock")) {
             Ok(lock) => Some(lock),
@@ -44,10 +44,8 @@ impl WorkspaceFiles {
             Err(source) => return Err(PlanError::Read { path: root.join("Cargo.lock"), source }),
         };
         let mut manifests = BTreeMap::new();
-        for package in metadata.packages.iter().filter(|package| package.source.is_none()) {
-            let path = Utf8PathBuf::from(&*package.manifest_path);
-            let text = read(&path)?;
-            manifests.insert(path, text);
+        for package in metadata.answer.packages.iter().filter(|package| package.source.is_none()) {
+            manifests.insert(package.manifest_path.clone(), read(&package.manifest_path)?);
         }
         Ok(Self { root_manifest, lock, manifests })
     }
@@ -85,15 +83,13 @@ pub struct WorkspacePlaces {
 
 impl WorkspacePlaces {
     /// What the metadata says of them.
-    pub fn new(metadata: &Metadata<'_>) -> Self {
-        let members: std::collections::HashSet<&str> = metadata.workspace_members.iter().map(|id| &**id).collect();
-        let is_member = |package: &&Package<'_>| members.contains(&*package.id);
-        let manifest = |package: &Package<'_>| Utf8PathBuf::from(&*package.manifest_path);
+    pub fn new(metadata: &Metadata) -> Self {
+        let members = metadata.answer.workspace_packages();
         Self {
-            workspace_root: Utf8PathBuf::from(&*metadata.workspace_root),
-            target_directory: Utf8PathBuf::from(&*metadata.target_directory),
+            workspace_root: metadata.answer.workspace_root.clone(),
+            target_directory: metadata.answer.target_directory.clone(),
             build_directory: metadata.build_directory().to_owned(),
-            member_manifests: metadata.packages.iter().filter(is_member).map(manifest).collect(),
+            member_manifests: members.into_iter().map(|package| package.manifest_path.clone()).collect(),
         }
     }
 }
@@ -138,9 +134,9 @@ pub(super) struct ManifestFacts {
     pub(super) profiles: BTreeMap<String, ProfileTable>,
     /// What needs a nightly cargo or is otherwise not planned.
     pub(super) unplanned: Vec<String>,
-    targets: HashMap<(String, TargetKind, String), DeclaredTarget>,
+    targets: HashMap<(Utf8PathBuf, TargetKind, String), DeclaredTarget>,
     /// Members with `doc-scrape-examples = true` on some example.
-    pub(super) scrape_examples: Vec<String>,
+    pub(super) scrape_examples: Vec<Utf8PathBuf>,
 }
 
 /// `bench` and `harness` of a target.
@@ -186,7 +182,7 @@ impl ManifestFacts {
     }
 
     /// `bench` and `harness` of a target: declared, or the default of its kind.
-    pub(super) fn target(&self, manifest: &str, kind: TargetKind, name: &str) -> DeclaredTarget {
+    pub(super) fn target(&self, manifest: &Utf8Path, kind: TargetKind, name: &str) -> DeclaredTarget {
         let bench = matches!(kind, TargetKind::Lib | TargetKind::Bin | TargetKind::Bench);
         let default = DeclaredTarget { bench, harness: true };
         if self.targets.is_empty() {
@@ -219,9 +215,9 @@ impl ManifestFacts {
                 _ => table.get("name").and_then(toml::Value::as_str).unwrap_or(""),
             };
             let target = DeclaredTarget { bench: truth("bench", default), harness: truth("harness", true) };
-            self.targets.insert((path.to_string(), kind, name.to_owned()), target);
+            self.targets.insert((path.to_owned(), kind, name.to_owned()), target);
             if truth("doc-scrape-examples", false) && kind == TargetKind::Example {
-                self.scrape_examples.push(path.to_string());
+                self.scrape_examples.push(path.to_owned());
             }
         }
     }

@@ -18,7 +18,7 @@ mod share;
 mod units;
 mod workspace;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::rc::Rc;
 
 use camino::Utf8PathBuf;
@@ -33,7 +33,7 @@ use self::units::{FeatureSet, Interner, Mode, UnitEdges};
 use self::workspace::Workspace;
 use crate::cargo::arguments::{CargoCommand, Filter, Intent};
 use crate::cargo::config::BuildConfiguration;
-use crate::cargo::metadata::{Dependency, Metadata, MetadataError, Text};
+use crate::cargo::metadata::{Metadata, MetadataError, is_dev};
 use crate::cargo::profile::ProfileError;
 use crate::cargo::toolchain::Toolchain;
 use crate::unit::{PassedThrough, TargetKind, UnitGraph};
@@ -64,14 +64,6 @@ pub enum PlanError {
     /// A profile is not what cargo would accept.
     #[error("read a profile")]
     Profile(#[from] ProfileError),
-    /// A version is none.
-    #[error("package {package} has the version {version:?}")]
-    Version {
-        /// The package.
-        package: String,
-        /// The text.
-        version: String,
-    },
     /// The metadata names a package that it does not hold.
     #[error("the metadata has no package {0}")]
     UnknownPackage(String),
@@ -83,9 +75,6 @@ pub enum PlanError {
         /// On whom.
         dependency: String,
     },
-    /// A platform cannot be read.
-    #[error("{0:?} is not a platform")]
-    Platform(String),
     /// The toolchain was not asked about a target.
     #[error("the cfg values of {0} are unknown")]
     MissingCfg(String),
@@ -149,28 +138,27 @@ pub fn left_to_cargo(command: &CargoCommand, config: &BuildConfiguration) -> Vec
 
 /// Plans `command`.
 ///
-/// `metadata` is the answer of [`crate::cargo::metadata::read`], `files` what [`WorkspaceFiles::read`] found.
+/// `metadata` is the parsed answer of [`crate::cargo::metadata::read`], `files` what [`WorkspaceFiles::read`] found.
 /// Where the command cannot be planned the graph is empty, and [`UnitGraph::passed_through`] says why.
 ///
 /// # Errors
 ///
 /// When what is given contradicts itself, or is such that cargo would refuse the command too.
 pub fn plan(
-    metadata: &str,
+    metadata: &Metadata,
     files: &WorkspaceFiles,
     command: &CargoCommand,
     config: &BuildConfiguration,
     toolchain: &Toolchain,
 ) -> Result<UnitGraph, PlanError> {
-    let metadata = Metadata::parse(metadata)?;
     let mut unplanned = left_to_cargo(command, config);
     let Some(intent) = command.intent() else { return Ok(passed_through(unplanned)) };
-    let facts = ManifestFacts::new(files, camino::Utf8Path::new(&*metadata.workspace_root))?;
-    let workspace = Workspace::new(&metadata, &facts)?;
+    let facts = ManifestFacts::new(files, &metadata.answer.workspace_root)?;
+    let workspace = Workspace::new(metadata, &facts)?;
     let profiles = Profiles::new(&command.profile_name(), &facts.profiles, config)?;
     let unstable = facts.unplanned.iter().cloned().chain(profiles.unplanned());
     unplanned.extend(unstable.map(|what| PassedThrough { what, why: "unstable or unknown".to_owned() }));
-    if workspace.artifact_dependencies {
+    if metadata.has_artifact_dependencies() {
         unplanned.push(PassedThrough { what: "artifact dependencies".to_owned(), why: "they are unstable".to_owned() });
     }
     if !unplanned.is_empty() {
@@ -183,7 +171,7 @@ pub fn plan(
     if intent.is_test() || intent == Intent::Doctest {
         let tested = |package: &&usize| {
             let package = &workspace.packages[**package];
-            !package.is_member && package.data.dependencies.iter().any(Dependency::is_dev)
+            !package.is_member && package.data.dependencies.iter().any(is_dev)
         };
         if let Some(package) = packages.iter().find(tested) {
             return Err(PlanError::ForeignTests(workspace.packages[*package].data.name.to_string()));
@@ -195,7 +183,7 @@ pub fn plan(
     }
     let scrapes_examples = packages.iter().any(|package| {
         let manifest = &workspace.packages[*package].data.manifest_path;
-        facts.scrape_examples.iter().any(|path| **path == **manifest)
+        facts.scrape_examples.iter().any(|path| path == manifest)
     });
     let is_documentation = matches!(intent, Intent::Doc { .. });
     let builds_dev_dependencies = filter.needs_dev_dependencies(intent) || (is_documentation && scrapes_examples);
@@ -269,9 +257,9 @@ fn foreign_tests(
     }
     let packages = packages.iter().map(|package| workspace.packages[*package].data);
     packages
-        .filter(|package| !files.manifests.contains_key(camino::Utf8Path::new(&*package.manifest_path)))
+        .filter(|package| !files.manifests.contains_key(&package.manifest_path))
         .map(|package| PassedThrough {
-            what: format!("{} {}", &*package.name, &*package.version),
+            what: format!("{} {}", package.name, package.version),
             why: "tests of a package that is not part of the workspace".to_owned(),
         })
         .collect()
@@ -300,7 +288,7 @@ impl<'m> Planner<'m> {
                 && package.links.as_deref().is_some_and(|links| self.platforms.overrides_links(unit.kind, links))
             {
                 replaced.push(PassedThrough {
-                    what: format!("{} {} run-build-script", &*package.name, &*package.version),
+                    what: format!("{} {} run-build-script", package.name, package.version),
                     why: "the configuration replaces its output".to_owned(),
                 });
             }
@@ -319,9 +307,4 @@ impl<'m> Planner<'m> {
         self.feature_sets.insert((package, host), Rc::clone(&features));
         Ok(features)
     }
-}
-
-/// A look-up by borrowed text.
-fn lookup<'m, 'a>(map: &'m BTreeMap<Text<'a>, Vec<Text<'a>>>, key: &str) -> Option<&'m Vec<Text<'a>>> {
-    map.get(key)
 }

@@ -52,7 +52,7 @@ impl Platforms {
         command: &CargoCommand,
         config: &BuildConfiguration,
         toolchain: &Toolchain,
-        platforms: &[&str],
+        platforms: &[&Platform],
     ) -> Result<Self, PlanError> {
         let requested = config.requested_targets(command, &toolchain.host);
         let host = RequestedTarget::triple(&toolchain.host);
@@ -74,10 +74,6 @@ impl Platforms {
                 kinds
             }
         };
-        let parsed: Vec<Platform> = platforms
-            .iter()
-            .map(|text| Platform::from_str(text).map_err(|_| PlanError::Platform((*text).to_owned())))
-            .collect::<Result<_, _>>()?;
         let for_host_alone = requested == [Kind::Host];
         let kinds = std::iter::once(None).chain(targets.iter().map(Some));
         let mut settings = Vec::new();
@@ -99,7 +95,7 @@ impl Platforms {
                 rustdocflags: flags.rustdocflags,
                 linker: config.linker(name, &cfgs),
                 links_overrides: config.links_overrides(name),
-                activated: parsed.iter().map(|platform| platform.matches(name, &cfgs)).collect(),
+                activated: platforms.iter().map(|platform| platform.matches(name, &cfgs)).collect(),
                 apple: name.contains("-apple-"),
             });
         }

@@ -316,7 +316,7 @@ impl Profiles {
             profile.lay(table);
         }
         let matches = |spec: &crate::cargo::package_spec::PackageSpec| {
-            spec.matches(&package.data.name, &package.version, &package.data.id)
+            spec.matches(&package.data.name, package.version, &package.data.id.repr)
         };
         if let Some((_, table)) = self.table.packages.iter().find(|(spec, _)| matches(spec)) {
             profile.lay(table);

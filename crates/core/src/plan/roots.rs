@@ -8,6 +8,7 @@ use super::units::{Mode, Unit, UnitId};
 use super::workspace::TargetNode;
 use super::{PlanError, Planner};
 use crate::cargo::arguments::{Filter, Intent, LibraryRule, Rule};
+use crate::cargo::metadata::{is_build, is_dev, name_in_manifest};
 use crate::unit::TargetKind;
 
 /// A target that may become a unit, if its features are on.
@@ -34,7 +35,7 @@ impl<'m> Planner<'m> {
                 let available = available.entry(proposal.package).or_insert_with(|| {
                     self.available_features(proposal.package, self.builds_dev_dependencies, &self.platforms.requested)
                 });
-                if !required.iter().all(|feature| available.contains(&**feature)) {
+                if !required.iter().all(|feature| available.contains(feature.as_str())) {
                     if proposal.required {
                         return Err(PlanError::RequiredFeatures(target.data.name.to_string()));
                     }
@@ -150,7 +151,7 @@ impl<'m> Planner<'m> {
                 is_wanted(target)
                     && match &glob {
                         Some(glob) => glob.matches(&target.data.name),
-                        None => *target.data.name == **name,
+                        None => target.data.name == **name,
                     }
             };
             self.filtered(packages, &is_named, true, mode, proposals);
@@ -218,12 +219,12 @@ impl<'m> Planner<'m> {
                 let dependency = declared.dependency;
                 let applies =
                     kinds.iter().chain([&Kind::Host]).any(|kind| self.platforms.activates(*kind, declared.platform));
-                if (dependency.is_dev() && !dev) || !applies {
+                if (is_dev(dependency) && !dev) || !applies {
                     continue;
                 }
-                let host = proc_macro || dependency.is_build();
+                let host = proc_macro || is_build(dependency);
                 for feature in self.resolved.features(edge.to, host).into_iter().flatten() {
-                    available.insert(format!("{}/{feature}", dependency.name_in_manifest()));
+                    available.insert(format!("{}/{feature}", name_in_manifest(dependency)));
                 }
             }
         }

@@ -6,6 +6,7 @@ use super::PlanError;
 use super::features::{FeatureValue, RequestedFeatures};
 use super::workspace::Workspace;
 use crate::cargo::arguments::{CargoCommand, FeatureSelection, PackageSelection};
+use crate::cargo::metadata::name_in_manifest;
 use crate::cargo::package_spec::PackageSpec;
 
 /// The packages that a command builds, in cargo's order.
@@ -63,7 +64,7 @@ impl Pattern {
     fn matches(&self, workspace: &Workspace<'_>, package: usize) -> bool {
         let package = &workspace.packages[package];
         match self {
-            Self::Spec(spec) => spec.matches(&package.data.name, &package.version, &package.data.id),
+            Self::Spec(spec) => spec.matches(&package.data.name, package.version, &package.data.id.repr),
             Self::Glob(glob) => glob.matches(&package.data.name),
         }
     }
@@ -120,9 +121,9 @@ fn matching<'m>(
         package
             .dependencies
             .iter()
-            .any(|dependency| dependency.name_in_manifest() == name && (dependency.optional || !optional))
+            .any(|dependency| name_in_manifest(dependency) == name && (dependency.optional || !optional))
     };
-    let has = |feature: &str| super::lookup(&package.features, feature).is_some() || names(feature, true);
+    let has = |feature: &str| package.features.contains_key(feature) || names(feature, true);
     let mut matched = BTreeSet::new();
     for value in values {
         let own = match *value {
@@ -170,7 +171,7 @@ fn of_current<'m>(
             let default = !selection.no_default;
             members.push((member, RequestedFeatures { values: of_current.clone(), all: selection.all, default }));
         } else if packages.contains(&member) {
-            let values = of_members.remove(&*workspace.packages[member].data.name).unwrap_or_default();
+            let values = of_members.remove(workspace.packages[member].data.name.as_str()).unwrap_or_default();
             values.iter().try_for_each(|value| exists(workspace, member, *value))?;
             members.push((member, RequestedFeatures { values, all: selection.all, default: true }));
         }
@@ -182,9 +183,9 @@ fn of_current<'m>(
 fn exists(workspace: &Workspace<'_>, member: usize, value: FeatureValue<'_>) -> Result<(), PlanError> {
     let package = workspace.packages[member].data;
     let known = match value {
-        FeatureValue::Feature(feature) => super::lookup(&package.features, feature).is_some(),
+        FeatureValue::Feature(feature) => package.features.contains_key(feature),
         FeatureValue::Dependency(name) | FeatureValue::DependencyFeature { name, .. } => {
-            package.dependencies.iter().any(|dependency| dependency.name_in_manifest() == name)
+            package.dependencies.iter().any(|dependency| name_in_manifest(dependency) == name)
         }
     };
     if known { Ok(()) } else { Err(PlanError::UnknownFeature(format!("{value:?}"))) }

@@ -107,7 +107,8 @@ pub(super) fn remove_duplicate_documentation<'m>(
             let unit = interner.get(id);
             let package = &workspace.packages[unit.package];
             // Path packages have no source in the metadata: their directories are their sources.
-            let source = package.data.source.as_deref().unwrap_or(&package.data.manifest_path);
+            let source =
+                package.data.source.as_ref().map_or(package.data.manifest_path.as_str(), |source| &source.repr);
             by_source.entry((&package.data.name, Some(source), unit.kind)).or_default().push(id);
         }
         for (_, units) in by_source {

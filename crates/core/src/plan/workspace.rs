@@ -5,17 +5,21 @@
 use std::collections::HashMap;
 
 use camino::Utf8Path;
+use cargo_metadata::{DepKindInfo, Dependency, NodeDep, Package, PackageId, Target};
+use cargo_platform::Platform;
 use semver::{Version, VersionReq};
 
 use super::PlanError;
 use super::manifest::ManifestFacts;
-use crate::cargo::metadata::{Dependency, DependencyKind, Metadata, NodeDependency, Package, Target};
+use crate::cargo::metadata::Metadata;
 use crate::unit::{CrateType, TargetKind};
 
 /// A package of the workspace's graph.
 pub(super) struct PackageNode<'m> {
-    pub(super) data: &'m Package<'m>,
-    pub(super) version: Version,
+    pub(super) data: &'m Package,
+    pub(super) version: &'m Version,
+    /// `rust-version`, as the manifest has it.
+    pub(super) rust_version: Option<&'m str>,
     pub(super) is_member: bool,
     pub(super) is_default_member: bool,
     pub(super) edges: Vec<Edge<'m>>,
@@ -33,13 +37,13 @@ pub(super) struct Edge<'m> {
 
 /// A declared dependency, with its platform interned.
 pub(super) struct Declared<'m> {
-    pub(super) dependency: &'m Dependency<'m>,
+    pub(super) dependency: &'m Dependency,
     pub(super) platform: Option<usize>,
 }
 
 /// A target, with what cargo knows about its kind.
 pub(super) struct TargetNode<'m> {
-    pub(super) data: &'m Target<'m>,
+    pub(super) data: &'m Target,
     pub(super) kind: TargetKind,
     pub(super) crate_types: Vec<CrateType>,
     pub(super) proc_macro: bool,
@@ -60,32 +64,25 @@ pub(super) struct Workspace<'m> {
     /// The package of the current directory.
     pub(super) current: Option<usize>,
     /// Every platform that some dependency names.
-    pub(super) platforms: Vec<&'m str>,
-    /// Members with artifact dependencies, which are unstable.
-    pub(super) artifact_dependencies: bool,
+    pub(super) platforms: Vec<&'m Platform>,
 }
 
 impl<'m> Workspace<'m> {
-    pub(super) fn new(metadata: &'m Metadata<'m>, facts: &ManifestFacts) -> Result<Self, PlanError> {
-        let mut order = Vec::with_capacity(metadata.packages.len());
-        for package in &metadata.packages {
-            let version = Version::parse(&package.version).map_err(|_| PlanError::Version {
-                package: package.name.to_string(),
-                version: package.version.to_string(),
-            })?;
-            order.push((package, version));
-        }
-        order.sort_by(|(a, a_version), (b, b_version)| {
-            (&*a.name, a_version, &a.source, &a.id).cmp(&(&*b.name, b_version, &b.source, &b.id))
+    pub(super) fn new(metadata: &'m Metadata, facts: &ManifestFacts) -> Result<Self, PlanError> {
+        let mut order: Vec<(&Package, Option<&str>)> = metadata.packages().collect();
+        order.sort_by(|(a, _), (b, _)| {
+            let source = |package: &'m Package| package.source.as_ref().map(|source| &*source.repr);
+            (&*a.name, &a.version, source(a), &a.id).cmp(&(&*b.name, &b.version, source(b), &b.id))
         });
-        let index: HashMap<&str, usize> = order.iter().enumerate().map(|(i, (p, _))| (&*p.id, i)).collect();
+        let index: HashMap<&PackageId, usize> = order.iter().enumerate().map(|(i, (p, _))| (&p.id, i)).collect();
         let mut packages: Vec<PackageNode<'m>> = order
             .into_iter()
-            .map(|(data, version)| {
+            .map(|(data, rust_version)| {
                 let targets = targets(data, facts);
                 PackageNode {
                     data,
-                    version,
+                    version: &data.version,
+                    rust_version,
                     is_member: false,
                     is_default_member: false,
                     edges: Vec::new(),
@@ -95,26 +92,24 @@ impl<'m> Workspace<'m> {
                 }
             })
             .collect();
-        let find = |id: &str| index.get(id).copied().ok_or_else(|| PlanError::UnknownPackage(id.to_owned()));
-        for id in &metadata.workspace_members {
+        let find = |id: &PackageId| index.get(id).copied().ok_or_else(|| PlanError::UnknownPackage(id.to_string()));
+        for id in &metadata.answer.workspace_members {
             packages[find(id)?].is_member = true;
         }
-        for id in &metadata.workspace_default_members {
+        for id in metadata.answer.workspace_default_members.iter() {
             packages[find(id)?].is_default_member = true;
         }
 
         let mut platforms = Platforms::default();
-        let mut artifact_dependencies = false;
-        for node in &metadata.resolve.nodes {
+        for node in &metadata.resolve().nodes {
             let from = find(&node.id)?;
             let mut edges: Vec<Edge<'m>> = Vec::with_capacity(node.deps.len());
             for dependency in &node.deps {
                 let to = find(&dependency.pkg)?;
                 let is_ambiguous = node.deps.iter().filter(|other| !std::ptr::eq(*other, dependency)).any(|other| {
-                    index.get(&*other.pkg).is_some_and(|other| packages[*other].data.name == packages[to].data.name)
+                    index.get(&other.pkg).is_some_and(|other| packages[*other].data.name == packages[to].data.name)
                 });
                 let declared = declared(&packages, from, to, dependency, is_ambiguous, &mut platforms)?;
-                artifact_dependencies |= declared.iter().any(|declared| declared.dependency.artifact.is_some());
                 match edges.iter_mut().find(|edge| edge.to == to) {
                     Some(edge) => edge.declared.extend(declared),
                     None => edges.push(Edge { to, declared }),
@@ -123,9 +118,9 @@ impl<'m> Workspace<'m> {
             edges.sort_by_key(|edge| edge.to);
             packages[from].edges = edges;
         }
-        let current = metadata.resolve.root.as_ref().map(|id| find(id)).transpose()?;
-        let root = Utf8Path::new(&*metadata.workspace_root);
-        Ok(Self { root, packages, current, platforms: platforms.list, artifact_dependencies })
+        let current = metadata.resolve().root.as_ref().map(find).transpose()?;
+        let root = &*metadata.answer.workspace_root;
+        Ok(Self { root, packages, current, platforms: platforms.list })
     }
 
     pub(super) fn members(&self) -> impl Iterator<Item = usize> {
@@ -135,12 +130,12 @@ impl<'m> Workspace<'m> {
 
 #[derive(Default)]
 struct Platforms<'m> {
-    list: Vec<&'m str>,
-    index: HashMap<&'m str, usize>,
+    list: Vec<&'m Platform>,
+    index: HashMap<&'m Platform, usize>,
 }
 
 impl<'m> Platforms<'m> {
-    fn intern(&mut self, platform: &'m str) -> usize {
+    fn intern(&mut self, platform: &'m Platform) -> usize {
         *self.index.entry(platform).or_insert_with(|| {
             self.list.push(platform);
             self.list.len() - 1
@@ -156,40 +151,39 @@ fn declared<'m>(
     packages: &[PackageNode<'m>],
     from: usize,
     to: usize,
-    edge: &NodeDependency<'m>,
+    edge: &NodeDep,
     is_ambiguous: bool,
     platforms: &mut Platforms<'m>,
 ) -> Result<Vec<Declared<'m>>, PlanError> {
     let package = &packages[to];
-    let candidates: Vec<&'m Dependency<'m>> = packages[from]
+    let candidates: Vec<&'m Dependency> = packages[from]
         .data
         .dependencies
         .iter()
         .filter(|dependency| {
-            let listed = |kind: &DependencyKind<'_>| kind.kind == dependency.kind && kind.target == dependency.target;
-            dependency.name == package.data.name && edge.dep_kinds.iter().any(listed)
+            let listed = |kind: &DepKindInfo| kind.kind == dependency.kind && kind.target == dependency.target;
+            package.data.name == dependency.name && edge.dep_kinds.iter().any(listed)
         })
         .collect();
     // Several declarations can name the package without all of them being answered by this version of it: another
     // version may be in the graph, or one that no feature turns on may not.
-    let is_alone = |one: &Dependency<'_>| {
+    let is_alone = |one: &Dependency| {
         candidates.iter().all(|other| other.req == one.req && other.rename == one.rename) && !is_ambiguous
     };
     let library = package.library.map(|library| package.targets[library].data.name.replace('-', "_"));
     let mut found = Vec::new();
     for dependency in &candidates {
         if !is_alone(dependency) {
-            let matches = VersionReq::parse(&dependency.req)
-                .is_ok_and(|requirement| requirement == VersionReq::STAR || requirement.matches(&package.version));
+            let matches = dependency.req == VersionReq::STAR || dependency.req.matches(package.version);
             let extern_name = match &dependency.rename {
                 Some(rename) => Some(rename.replace('-', "_")),
                 None => library.clone(),
             };
-            if !matches || extern_name.is_some_and(|extern_name| extern_name != *edge.name) {
+            if !matches || extern_name.is_some_and(|extern_name| extern_name != edge.name) {
                 continue;
             }
         }
-        let platform = dependency.target.as_deref().map(|platform| platforms.intern(platform));
+        let platform = dependency.target.as_ref().map(|platform| platforms.intern(platform));
         found.push(Declared { dependency, platform });
     }
     if found.is_empty() {
@@ -201,20 +195,20 @@ fn declared<'m>(
     Ok(found)
 }
 
-fn targets<'m>(package: &'m Package<'m>, facts: &ManifestFacts) -> Vec<TargetNode<'m>> {
+fn targets<'m>(package: &'m Package, facts: &ManifestFacts) -> Vec<TargetNode<'m>> {
     let mut targets: Vec<TargetNode<'m>> = package
         .targets
         .iter()
         .map(|data| {
-            let kind = match data.kind.first().map(|kind| &**kind) {
-                Some("bin") => TargetKind::Bin,
-                Some("example") => TargetKind::Example,
-                Some("test") => TargetKind::Test,
-                Some("bench") => TargetKind::Bench,
-                Some("custom-build") => TargetKind::CustomBuild,
+            let kind = match data.kind.first() {
+                Some(cargo_metadata::TargetKind::Bin) => TargetKind::Bin,
+                Some(cargo_metadata::TargetKind::Example) => TargetKind::Example,
+                Some(cargo_metadata::TargetKind::Test) => TargetKind::Test,
+                Some(cargo_metadata::TargetKind::Bench) => TargetKind::Bench,
+                Some(cargo_metadata::TargetKind::CustomBuild) => TargetKind::CustomBuild,
                 _ => TargetKind::Lib,
             };
-            let crate_types: Vec<CrateType> = data.crate_types.iter().map(|name| crate_type(name)).collect();
+            let crate_types: Vec<CrateType> = data.crate_types.iter().map(crate_type).collect();
             let proc_macro = kind == TargetKind::Lib && crate_types.contains(&CrateType::ProcMacro);
             let linkable = kind == TargetKind::Lib
                 && crate_types.iter().any(|kind| {
@@ -255,7 +249,7 @@ fn target_order<'t>(target: &'t TargetNode<'_>) -> (u8, Vec<u8>, &'t str, &'t st
         TargetKind::Example => (5, Vec::new()),
         TargetKind::CustomBuild => (6, Vec::new()),
     };
-    (kind, types, &target.data.name, &target.data.src_path)
+    (kind, types, &target.data.name, target.data.src_path.as_str())
 }
 
 fn crate_type_order(kind: &CrateType) -> u8 {
@@ -271,15 +265,15 @@ fn crate_type_order(kind: &CrateType) -> u8 {
     }
 }
 
-fn crate_type(name: &str) -> CrateType {
-    match name {
-        "bin" => CrateType::Bin,
-        "lib" => CrateType::Lib,
-        "rlib" => CrateType::Rlib,
-        "dylib" => CrateType::Dylib,
-        "cdylib" => CrateType::Cdylib,
-        "staticlib" => CrateType::Staticlib,
-        "proc-macro" => CrateType::ProcMacro,
-        other => CrateType::Other(other.to_owned()),
+fn crate_type(kind: &cargo_metadata::CrateType) -> CrateType {
+    match kind {
+        cargo_metadata::CrateType::Bin => CrateType::Bin,
+        cargo_metadata::CrateType::Lib => CrateType::Lib,
+        cargo_metadata::CrateType::RLib => CrateType::Rlib,
+        cargo_metadata::CrateType::DyLib => CrateType::Dylib,
+        cargo_metadata::CrateType::CDyLib => CrateType::Cdylib,
+        cargo_metadata::CrateType::StaticLib => CrateType::Staticlib,
+        cargo_metadata::CrateType::ProcMacro => CrateType::ProcMacro,
+        other => CrateType::Other(other.to_string()),
     }
 }
