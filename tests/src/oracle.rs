@@ -43,6 +43,7 @@ pub struct Workspace {
     directory: Utf8PathBuf,
     environment: Environment,
     answers: HashMap<Vec<OsString>, WorkspaceAnswer>,
+    last: Option<Vec<OsString>>,
     toolchains: HashMap<String, Toolchain>,
     /// How long the last plan took, reading apart.
     pub planning: std::time::Duration,
@@ -72,6 +73,7 @@ impl Workspace {
             directory: directory.to_owned(),
             environment,
             answers: HashMap::new(),
+            last: None,
             toolchains: HashMap::new(),
             planning: std::time::Duration::ZERO,
         }
@@ -80,6 +82,12 @@ impl Workspace {
     /// The environment that cargo is started with.
     pub fn environment(&self) -> &Environment {
         &self.environment
+    }
+
+    /// What `cargo metadata` said for the last command that was planned.
+    pub fn metadata(&self) -> Option<&str> {
+        let answer = self.last.as_ref().and_then(|key| self.answers.get(key));
+        answer.map(|answer| answer.metadata.as_str())
     }
 
     /// Where the workspace of the commands that were planned is.
@@ -122,6 +130,7 @@ impl Workspace {
             self.answers.insert(key.clone(), answer);
         }
         let answer = &self.answers[&key];
+        self.last = Some(key);
         let start = std::time::Instant::now();
         let metadata = Metadata::parse(&answer.metadata).map_err(|error| text(&error))?;
         let graph = plan(&metadata, &answer.files, &command, &config, toolchain).map_err(|error| text(&error));

@@ -1,7 +1,8 @@
 //! Feature resolution: which features of which package are on, on which side.
 //!
 //! The rules are cargo's (`core/resolver/features.rs` of cargo 0.96). `docs/planning.md` says why they are carried out
-//! here rather than by guppy. The oracle tests hold them to cargo's own answer.
+//! here rather than by guppy. The oracle tests hold them to cargo's own answer, and
+//! to guppy's.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
