@@ -1,6 +1,6 @@
 //! Files: copies, times, and the final outputs of a build by content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,12 @@ use std::time::SystemTime;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Outputs {
     files: BTreeMap<PathBuf, Vec<u8>>,
+    executable: BTreeSet<PathBuf>,
 }
 
 impl Outputs {
     pub(crate) fn read(directory: &Path) -> Self {
-        let mut files = BTreeMap::new();
+        let (mut files, mut executable) = (BTreeMap::new(), BTreeSet::new());
         for part in ["", "examples"] {
             let Ok(entries) = fs::read_dir(directory.join(part)) else { continue };
             for entry in entries.map(Result::unwrap) {
@@ -23,16 +24,26 @@ impl Outputs {
                 // Dep-info files name paths, lock files say nothing, and what has a hash in its name is intermediate.
                 let is_final = !name.ends_with(".d") && !name.starts_with('.') && !has_hash(&name);
                 if path.is_file() && is_final {
-                    files.insert(Path::new(part).join(name), fs::read(&path).unwrap());
+                    let relative = Path::new(part).join(name);
+                    if fs::metadata(&path).unwrap().permissions().mode() & 0o111 != 0 {
+                        executable.insert(relative.clone());
+                    }
+                    files.insert(relative, fs::read(&path).unwrap());
                 }
             }
         }
-        Self { files }
+        Self { files, executable }
     }
 
     /// The names, relative to the profile's directory.
     pub fn names(&self) -> Vec<&str> {
         self.files.keys().map(|path| path.to_str().unwrap()).collect()
+    }
+
+    /// The names of those that can be run, relative to the profile's directory.
+    pub fn programs(&self) -> Vec<&str> {
+        let is_program = |path: &Path| path.extension().is_none() && self.executable.contains(path);
+        self.files.keys().filter(|path| is_program(path)).map(|path| path.to_str().unwrap()).collect()
     }
 
     /// Panics if the two differ, and says where.
@@ -52,7 +63,7 @@ fn has_hash(name: &str) -> bool {
     stem.contains('-') && hash.len() == 16 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
-/// Copies a directory, without entries of the given names; times are those of now.
+/// Copies a directory, without the entries of the given names that are directly in it; times are those of now.
 pub fn copy_tree(from: &Path, to: &Path, except: &[&str]) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap_or_else(|error| panic!("{}: {error}", from.display())).map(Result::unwrap) {
@@ -62,7 +73,7 @@ pub fn copy_tree(from: &Path, to: &Path, except: &[&str]) {
         }
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            copy_tree(&entry.path(), &to.join(&name), except);
+            copy_tree(&entry.path(), &to.join(&name), &[]);
         } else if kind.is_symlink() {
             std::os::unix::fs::symlink(fs::read_link(entry.path()).unwrap(), to.join(&name)).unwrap();
         } else {

@@ -47,6 +47,11 @@ impl Invocation {
         self
     }
 
+    /// All variables that are set in it.
+    pub(crate) fn into_environment(self) -> BTreeMap<OsString, OsString> {
+        self.environment
+    }
+
     /// Sets a variable.
     pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
         self.environment.insert(name.as_ref().to_owned(), value.as_ref().to_owned());

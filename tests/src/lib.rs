@@ -13,6 +13,8 @@ mod machine;
 pub mod oracle;
 mod outcome;
 mod product;
+mod promise;
+mod published;
 mod registry;
 mod toolchain;
 mod workspace;
@@ -23,6 +25,8 @@ pub use local_registry::LocalRegistry;
 pub use machine::Machine;
 pub use outcome::{Outcome, Summary, Units};
 pub use product::binary_directory;
+pub use promise::{Kept, Promise};
+pub use published::PublishedCrate;
 pub use toolchain::{Compilers, Toolchain, skipped};
 pub use workspace::Workspace;
 

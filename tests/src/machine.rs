@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tempfile::TempDir;
 
+/// Where the machines' own programs are: compilers, `git`, `cmake`.
+pub(crate) const SYSTEM_PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+
 /// A machine of its own: home, cargo home, store and a guarded toolchain.
 ///
 /// Clones are the same machine.
@@ -61,8 +64,19 @@ impl Machine {
         let store = store.unwrap_or_else(|| root.path().join("store"));
         // In a file rather than a variable, so that a workspace with a registry of its own can say otherwise.
         std::fs::write(root.path().join("cargo/config.toml"), "[net]\noffline = true\n").unwrap();
-        registry::seed(&root.path().join("cargo"), &repository().join("examples/workspace/Cargo.lock"));
-        Self { inner: Rc::new(Inner { root, store, guard, _first: first }) }
+        let machine = Self { inner: Rc::new(Inner { root, store, guard, _first: first }) };
+        machine.seed(&repository().join("examples/workspace"));
+        machine
+    }
+
+    /// Puts what the lock file of a workspace names into cargo's home, as if it had been downloaded.
+    pub fn seed(&self, workspace: &Path) {
+        registry::seed(&self.cargo_home(), workspace);
+    }
+
+    /// Leaves the directories of this machine and of those that it came from where they are.
+    pub fn keep(self) {
+        std::mem::forget(self);
     }
 
     /// The directory that everything of this machine is in.
@@ -98,9 +112,8 @@ impl Machine {
 
     /// The whole environment of a process on this machine.
     pub(crate) fn environment(&self) -> BTreeMap<OsString, OsString> {
-        let path = [self.guard().binaries(), binary_directory().to_owned()]
-            .into_iter()
-            .chain(["/usr/local/bin", "/usr/bin", "/bin"].map(PathBuf::from));
+        let path =
+            [self.guard().binaries(), binary_directory().to_owned()].into_iter().chain(SYSTEM_PATH.map(PathBuf::from));
         BTreeMap::from([
             ("PATH".into(), std::env::join_paths(path).unwrap()),
             ("HOME".into(), self.root().join("home").into()),

@@ -1,13 +1,14 @@
-//! Fills a machine's cargo home with the crates that the examples need, so that it never asks the network.
+//! Fills a machine's cargo home with the crates that a workspace needs, so that it never asks the network.
 //!
 //! Downloaded crates are hard-linked (cargo never writes to them again), index entries are copied (cargo does).
 //! Cargo unpacks the sources itself: their paths are those of the machine.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 /// A package of a lock file that comes from a registry.
 struct Locked {
@@ -15,10 +16,11 @@ struct Locked {
     version: String,
 }
 
-/// Puts every registry crate of the lock file into `cargo_home`.
-pub(crate) fn seed(cargo_home: &Path, lock: &Path) {
-    let real = real_registry();
-    let crates = read_lock(lock);
+/// Puts every registry crate of a workspace's lock file into `cargo_home`.
+pub(crate) fn seed(cargo_home: &Path, workspace: &Path) {
+    download(workspace);
+    let real = real_cargo_home().join("registry");
+    let crates = read_lock(&workspace.join("Cargo.lock"));
     for index in children(&real.join("index")) {
         let registry = index.file_name().expect("a child has a name");
         let cache = real.join("cache").join(registry);
@@ -38,22 +40,24 @@ pub(crate) fn seed(cargo_home: &Path, lock: &Path) {
     }
 }
 
-/// The registry of the person who runs the tests, with everything that the examples need downloaded.
-fn real_registry() -> &'static Path {
-    static REGISTRY: OnceLock<PathBuf> = OnceLock::new();
-    REGISTRY.get_or_init(|| {
-        let manifest = crate::repository().join("examples/workspace/Cargo.toml");
-        let fetched = Command::new(env!("CARGO"))
-            .args(["fetch", "--locked", "--quiet", "--manifest-path"])
-            .arg(&manifest)
-            .status()
-            .expect("cargo starts");
-        assert!(fetched.success(), "the crates of examples/workspace can't be downloaded");
-        cargo_home().join("registry")
-    })
+/// Downloads what a workspace needs into the registry of the person who runs the tests, once for each workspace.
+fn download(workspace: &Path) {
+    static DOWNLOADED: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
+    let mut downloaded = DOWNLOADED.lock().unwrap_or_else(PoisonError::into_inner);
+    if downloaded.contains(workspace) {
+        return;
+    }
+    let fetched = Command::new(env!("CARGO"))
+        .args(["fetch", "--locked", "--quiet", "--manifest-path"])
+        .arg(workspace.join("Cargo.toml"))
+        .status()
+        .expect("cargo starts");
+    assert!(fetched.success(), "the crates of {} can't be downloaded", workspace.display());
+    downloaded.insert(workspace.to_owned());
 }
 
-fn cargo_home() -> PathBuf {
+/// The cargo home of the person who runs the tests.
+pub(crate) fn real_cargo_home() -> PathBuf {
     match std::env::var_os("CARGO_HOME") {
         Some(home) => home.into(),
         None => Path::new(&std::env::var_os("HOME").expect("there is a home directory")).join(".cargo"),

@@ -3,12 +3,17 @@
 //! The guard is a toolchain directory of its own, with scripts in place of `rustc`, `rustdoc` and `clippy-driver`. No
 //! environment variable gives it away, so cargo and the product act as they do for everybody. Questions about the
 //! compiler (`-vV`, `--print`) always get through: cargo asks them when it has nothing to build, too.
+//!
+//! C compilers are guarded where a test asks for it: their guards stand before the real ones in `PATH`.
 
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+/// The names by which build scripts and linkers call a C compiler, and what drives many calls of one.
+const C_TOOLS: [&str; 8] = ["cc", "c++", "gcc", "g++", "clang", "clang++", "cmake", "make"];
 
 /// What happens when a compiler is called.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +31,7 @@ pub enum Compilers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Toolchain {
     binaries: PathBuf,
+    guards_c: bool,
 }
 
 impl Toolchain {
@@ -33,21 +39,26 @@ impl Toolchain {
     pub fn current() -> Self {
         let output = Command::new("rustc").args(["--print", "sysroot"]).current_dir(crate::repository()).output();
         let sysroot = String::from_utf8(output.expect("rustc starts").stdout).expect("the sysroot is UTF-8");
-        Self { binaries: Path::new(sysroot.trim()).join("bin") }
+        Self { binaries: Path::new(sysroot.trim()).join("bin"), guards_c: false }
     }
 
     /// The nightly toolchain of rustup, if there is one.
     pub fn nightly() -> Option<Self> {
         let output = Command::new("rustup").args(["which", "--toolchain", "nightly", "cargo"]).output().ok()?;
         let path = output.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))?;
-        Some(Self { binaries: path.parent()?.to_owned() })
+        Some(Self { binaries: path.parent()?.to_owned(), guards_c: false })
     }
 
     /// The distribution's toolchain in `/usr/bin`, if there is one and it isn't the current one.
     pub fn system() -> Option<Self> {
-        let system = Self { binaries: "/usr/bin".into() };
+        let system = Self { binaries: "/usr/bin".into(), guards_c: false };
         let complete = ["cargo", "rustc"].iter().all(|tool| system.tool(tool).is_file());
         (complete && system != Self::current()).then_some(system)
+    }
+
+    /// The same toolchain, with a machine's C compilers guarded as well.
+    pub fn guarding_c_compilers(self) -> Self {
+        Self { guards_c: true, ..self }
     }
 
     fn tool(&self, name: &str) -> PathBuf {
@@ -62,6 +73,10 @@ impl Toolchain {
             if self.tool(tool).exists() {
                 script(&binaries.join(tool), &guard_script(directory, tool, &self.tool(tool)));
             }
+        }
+        let c_tools = C_TOOLS.into_iter().filter(|_| self.guards_c);
+        for (tool, real) in c_tools.filter_map(|tool| Some((tool, in_path(tool)?))) {
+            script(&binaries.join(tool), &guard_script(directory, tool, &real));
         }
         for tool in ["cargo", "cargo-clippy"] {
             let real = fs::canonicalize(self.tool(tool)).unwrap_or_else(|_| self.tool(tool));
@@ -101,13 +116,19 @@ impl Guard {
     }
 }
 
+/// The program that a bare name means on the machines of the tests.
+fn in_path(name: &str) -> Option<PathBuf> {
+    crate::machine::SYSTEM_PATH.map(|directory| Path::new(directory).join(name)).into_iter().find(|path| path.is_file())
+}
+
 fn guard_script(directory: &Path, tool: &str, real: &Path) -> String {
     format!(
         r#"#!/bin/sh
 name='' kind='' previous=''
+[ "$*" = -v ] && exec '{real}' -v
 for argument do
     case "$argument" in
-        -vV|-V|--version|--print|--print=*) exec '{real}' "$@" ;;
+        -vV|-V|--version|-dumpversion|-dumpmachine|--print|--print=*|-print-*|--print-*) exec '{real}' "$@" ;;
         --test) kind="$kind test" ;;
     esac
     case "$previous" in

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// A directory with a cargo workspace in it.
 #[derive(Clone, Debug)]
@@ -13,13 +13,14 @@ pub struct Workspace {
     machine: Machine,
     root: PathBuf,
     target: Option<PathBuf>,
+    build_directory: Option<PathBuf>,
     environment: BTreeMap<OsString, OsString>,
 }
 
 impl Workspace {
     pub(crate) fn new(machine: Machine, root: PathBuf) -> Self {
         fs::create_dir_all(&root).unwrap();
-        Self { machine, root, target: None, environment: BTreeMap::new() }
+        Self { machine, root, target: None, build_directory: None, environment: BTreeMap::new() }
     }
 
     /// The machine it is on.
@@ -40,6 +41,13 @@ impl Workspace {
     /// The same workspace, with another target directory (given by `CARGO_TARGET_DIR`).
     pub fn with_target(&self, target: impl Into<PathBuf>) -> Self {
         Self { target: Some(target.into()), ..self.clone() }
+    }
+
+    /// The same workspace, with a build directory apart from the target directory (`build.build-dir`).
+    pub fn with_build_directory(&self, directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
+        let workspace = self.with_env("CARGO_BUILD_BUILD_DIR", &directory);
+        Self { build_directory: Some(directory), ..workspace }
     }
 
     /// The same workspace, with a variable set in everything that is run in it.
@@ -81,11 +89,18 @@ impl Workspace {
         self.target.clone().unwrap_or_else(|| self.root.join("target"))
     }
 
-    /// Removes the target directory.
+    /// Where the intermediate files are: the target directory, unless it was said otherwise.
+    pub fn build_directory(&self) -> PathBuf {
+        self.build_directory.clone().unwrap_or_else(|| self.target())
+    }
+
+    /// Removes the target directory, and the build directory.
     pub fn remove_target(&self) {
-        match fs::remove_dir_all(self.target()) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
-            _ => {}
+        for directory in [self.target(), self.build_directory()] {
+            match fs::remove_dir_all(directory) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => panic!("{error}"),
+                _ => {}
+            }
         }
     }
 
@@ -171,6 +186,22 @@ impl Workspace {
         let output = Command::new(&path).output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         assert!(output.status.success(), "{}: {}", path.display(), output.status);
         String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// What a program below the target directory says to `--version` and to `--help`, with how it ends. Its own
+    /// path is left out.
+    pub fn answers(&self, relative: &str) -> String {
+        let path = self.target().join(relative);
+        let environment = Invocation::new(self, &[]).into_environment();
+        let answer = |question: &str| {
+            let mut command = Command::new(&path);
+            command.arg(question).current_dir(&self.root).env_clear().envs(&environment).stdin(Stdio::null());
+            let output = command.output().unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(output.status.code().is_some(), "{}: {}", path.display(), output.status);
+            let text = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), output.status);
+            text.replace(path.to_str().unwrap(), relative)
+        };
+        format!("{relative}\n{}\n{}", answer("--version"), answer("--help"))
     }
 
     /// The final files of a profile, by content.

@@ -2,9 +2,8 @@
 //! Nothing is compiled, but the crates and all that they depend on are downloaded. `NIXCACHE_ORACLE=all` tries
 //! everything, `NIXCACHE_ORACLE=none` nothing, `NIXCACHE_ORACLE=NAME` one crate.
 
-use std::process::Command;
-
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
+use nixcache_tests::PublishedCrate;
 use nixcache_tests::oracle::{Verdict, Workspace};
 use serde::Deserialize;
 
@@ -43,7 +42,7 @@ fn plans_of_published_crates_equal_cargos() {
         let temporary = tempfile::tempdir().expect("a temporary directory");
         let directory = Utf8Path::from_path(temporary.path()).expect("a temporary directory is UTF-8");
         let directory = directory.canonicalize_utf8().expect("a temporary directory has a real path");
-        download(listing, &directory);
+        PublishedCrate { name: listing.name.clone(), version: listing.version.clone() }.unpack(directory.as_std_path());
         let mut workspace = Workspace::new(&directory, &[]);
         let more = if wanted.is_empty() { &[] as &[String] } else { &listed.all };
         for command in listed.usual.iter().chain(&listing.commands).chain(more) {
@@ -58,32 +57,4 @@ fn plans_of_published_crates_equal_cargos() {
     assert!(failures.is_empty(), "{}", failures.join("\n"));
     // Refused command lines prove nothing.
     assert!(equal >= crates.len() * (listed.usual.len() - 1), "{equal} plans of {units} units were compared");
-}
-
-/// Lets cargo download a crate, and copies its sources to where they can be a workspace of their own.
-fn download(listing: &Listing, directory: &Utf8Path) {
-    let package = format!("{}@{}", listing.name, listing.version);
-    let status = Command::new("cargo").args(["info", "--quiet", &package]).current_dir(directory).output();
-    assert!(status.is_ok_and(|output| output.status.success()), "cargo info {package}");
-    let home = std::env::var("CARGO_HOME").map_or_else(
-        |_| Utf8PathBuf::from(std::env::var("HOME").expect("there is a home directory")).join(".cargo"),
-        Utf8PathBuf::from,
-    );
-    let sources = home.join("registry/src").read_dir_utf8().expect("cargo has unpacked sources").flatten();
-    let name = format!("{}-{}", listing.name, listing.version);
-    let source = sources.map(|registry| registry.path().join(&name)).find(|path| path.is_dir());
-    let source = source.unwrap_or_else(|| panic!("{name} is not among the unpacked sources"));
-    copy(&source, directory);
-}
-
-fn copy(from: &Utf8Path, to: &Utf8Path) {
-    std::fs::create_dir_all(to).expect("make a directory");
-    for entry in from.read_dir_utf8().expect("read a directory").flatten() {
-        let target = to.join(entry.file_name());
-        if entry.file_type().expect("the type of a file").is_dir() {
-            copy(entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).expect("copy a file");
-        }
-    }
 }
