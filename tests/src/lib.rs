@@ -31,8 +31,22 @@ pub use toolchain::{Compilers, Toolchain, skipped};
 pub use workspace::Workspace;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The root of this repository.
+///
+/// Asked for when it runs, as `env!` would tie everything here to one checkout. Cargo says it to what it runs; a
+/// program that is started without cargo looks around itself.
 pub fn repository() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the tests are a member of the workspace").to_owned()
+    if let Some(package) = std::env::var_os("CARGO_MANIFEST_DIR") {
+        return Path::new(&package).parent().expect("the tests are a member of the workspace").to_owned();
+    }
+    let current = std::env::current_dir().expect("there is a current directory");
+    let is_root = |directory: &&Path| directory.join("tests/src/machine.rs").is_file();
+    current.ancestors().find(is_root).expect("the current directory is in this repository").to_owned()
+}
+
+/// The cargo that runs the tests, else the one in `PATH`.
+pub(crate) fn own_cargo() -> Command {
+    Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -1,7 +1,7 @@
 //! Finds or builds the binary under test, once.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 
 /// The directory that holds `cargo-nixcache`: as `NIXCACHE_TEST_BINARY` says, else it is built now.
@@ -13,9 +13,11 @@ pub fn binary_directory() -> &'static Path {
     })
 }
 
+/// In the profile that this crate itself was built in.
 fn build() -> PathBuf {
-    let output = Command::new(env!("CARGO"))
-        .args(["build", "--package", "cargo-nixcache", "--message-format=json"])
+    let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
+    let output = crate::own_cargo()
+        .args(["build", "--package", "cargo-nixcache", "--message-format=json", "--profile", profile])
         .current_dir(crate::repository())
         .stderr(Stdio::inherit())
         .output()

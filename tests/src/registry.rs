@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 /// A package of a lock file that comes from a registry.
@@ -47,7 +46,7 @@ fn download(workspace: &Path) {
     if downloaded.contains(workspace) {
         return;
     }
-    let fetched = Command::new(env!("CARGO"))
+    let fetched = crate::own_cargo()
         .args(["fetch", "--locked", "--quiet", "--manifest-path"])
         .arg(workspace.join("Cargo.toml"))
         .status()

@@ -10,6 +10,11 @@ use std::process::{Command, Output};
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::cargo::record::{InvocationRecord, PathRemap, RecordReader, RecorderSession};
 
+/// A path that cargo says to the tests that it runs. With `env!` they would be tied to one checkout.
+fn variable(name: &str) -> String {
+    std::env::var(name).unwrap()
+}
+
 struct Checkout {
     _directory: tempfile::TempDir,
     root: Utf8PathBuf,
@@ -60,7 +65,7 @@ impl Checkout {
     }
 
     fn plain_cargo(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO"));
+        let mut command = Command::new(variable("CARGO"));
         command.args(arguments).current_dir(&self.root).env_clear();
         for name in ["PATH", "HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
             if let Some(value) = std::env::var_os(name) {
@@ -73,7 +78,7 @@ impl Checkout {
 
     fn cargo(&self, arguments: &[&str]) -> Command {
         let mut command = self.plain_cargo(arguments);
-        command.env("RUSTC_WRAPPER", env!("CARGO_BIN_EXE_cargo-nixcache")).env("NIXCACHE_RECORDER", &self.session);
+        command.env("RUSTC_WRAPPER", variable("CARGO_BIN_EXE_cargo-nixcache")).env("NIXCACHE_RECORDER", &self.session);
         command
     }
 
@@ -172,7 +177,7 @@ fn response_files_are_read_and_written_where_the_command_line_is_too_long() {
     let arguments = ["--crate-name=sample", "--crate-type=lib", "-Cmetadata=1", "--out-dir=out", source.as_str()];
     checkout.write("arguments", &arguments.join("\n"));
     let call = |session: &Utf8Path| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cargo-nixcache"));
+        let mut command = Command::new(variable("CARGO_BIN_EXE_cargo-nixcache"));
         command.arg("rustc").arg("@arguments").args(["--cfg"; 1]).arg(format!("long_{}", "x".repeat(100_000)));
         run({
             command.current_dir(&checkout.root).env("NIXCACHE_RECORDER", session);

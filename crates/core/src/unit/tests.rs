@@ -183,13 +183,15 @@ fn a_unit_is_pinned_to_the_output_of_its_dependency() {
 
 #[test]
 fn the_documentation_holds_the_table() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/correctness.md");
-    let text = std::fs::read_to_string(path).unwrap();
+    // Not `env!`: it would tie the tests to one checkout.
+    let package = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+    let path = package + "/../../docs/correctness.md";
+    let text = std::fs::read_to_string(&path).unwrap();
     let (before, rest) = text.split_once("<!-- inputs: begin -->\n").unwrap();
     let (_, after) = rest.split_once("<!-- inputs: end -->").unwrap();
     let current = format!("{before}<!-- inputs: begin -->\n{}<!-- inputs: end -->{after}", table_markdown());
     if std::env::var_os("NIXCACHE_UPDATE_DOCUMENTATION").is_some() {
-        std::fs::write(path, &current).unwrap();
+        std::fs::write(&path, &current).unwrap();
     }
     assert_eq!(text, current, "run this test once with NIXCACHE_UPDATE_DOCUMENTATION=1");
 }
