@@ -18,3 +18,7 @@ demo:
 # Medians and ratios on one large workload, with the peers that are installed.
 bench *arguments:
     ./bench/run {{arguments}}
+
+# Build large published crates once, and never again; arguments as in docs/large-crates.md.
+large *arguments:
+    cargo run --release --locked --package nixcache-tests --bin large -- {{arguments}}
