@@ -1,10 +1,9 @@
 //! The command line: our options and commands. What follows a cargo command is cargo's and is not parsed here.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use camino::Utf8PathBuf;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The program as cargo runs it: `cargo-nixcache nixcache …`.
 #[derive(Debug, Parser)]
@@ -49,7 +48,7 @@ pub(crate) struct Options {
     pub(crate) store_size: Option<String>,
     /// Write what happened to FILE, as JSON
     #[arg(long, value_name = "FILE", env = "NIXCACHE_SUMMARY")]
-    pub(crate) summary: Option<PathBuf>,
+    pub(crate) summary: Option<Utf8PathBuf>,
     /// Plan and resolve, show, stop
     #[arg(long)]
     pub(crate) dry_run: bool,
@@ -108,7 +107,46 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Show the settings, and where each came from
+    Config {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check that everything is there that caching needs, and say what is not
+    Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: CompletionShell,
+    },
+    /// Print the manual page
+    Man,
     /// A command of cargo
     #[command(external_subcommand)]
     Cargo(Vec<OsString>),
+}
+
+impl Command {
+    /// The command and arguments that cargo would be given.
+    pub(crate) fn cargo_arguments(&self) -> Option<&[OsString]> {
+        match self {
+            Self::Cargo(arguments)
+            | Self::Deps { arguments }
+            | Self::Plan { arguments, .. }
+            | Self::Why { arguments, .. } => Some(arguments),
+            _ => None,
+        }
+    }
+}
+
+/// The shells whose completion of `cargo` can be extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum CompletionShell {
+    /// bash
+    Bash,
+    /// fish
+    Fish,
+    /// zsh
+    Zsh,
 }

@@ -35,7 +35,7 @@ pub(crate) struct Build<'a> {
     pub(crate) settings: &'a Settings,
     pub(crate) arguments: &'a [OsString],
     pub(crate) dry_run: bool,
-    pub(crate) summary_file: Option<&'a std::path::Path>,
+    pub(crate) summary_file: Option<&'a Utf8Path>,
     pub(crate) scope: Scope,
 }
 
@@ -279,7 +279,7 @@ impl Build<'_> {
         let Some(path) = self.summary_file else { return };
         let written = serde_json::to_vec_pretty(summary).map_err(std::io::Error::from);
         if let Err(error) = written.and_then(|text| std::fs::write(path, text)) {
-            report.warning(&format!("cannot write the summary {}: {error}", path.display()));
+            report.warning(&format!("cannot write the summary {}: {error}", path));
         }
     }
 }

@@ -4,45 +4,57 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use camino::Utf8PathBuf;
-use clap::Parser as _;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+use nixcache_core::cargo::arguments::CargoCommand;
 
 use crate::arguments::{Cargo, Command, Nixcache, Options};
 use crate::build::{Build, Scope};
 use crate::commands;
 use crate::exit;
 use crate::report::Report;
-use crate::settings::{Directories, Settings, SettingsError, read_file};
+use crate::settings::{Directories, GivenOptions, Settings, SettingsError, nearest_manifest, read_files};
 
 /// Runs what the command line asks for.
 pub(crate) fn run() -> ExitCode {
-    let Cargo::Nixcache(Nixcache { options, command }) = Cargo::parse();
-    let settings = match settings(&options) {
+    let matches = Cargo::command().get_matches();
+    let Cargo::Nixcache(Nixcache { options, command }) =
+        Cargo::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // These two say nothing that a setting could change.
+    match &command {
+        Command::Completions { shell } => return commands::completions::run(*shell),
+        Command::Man => return commands::man::run(),
+        _ => {}
+    }
+    let settings = match settings(&options, &from_variables(&matches), command.cargo_arguments()) {
         Ok(settings) => settings,
         Err(error) => {
             Report::new(false, false, None).error(&error, None);
             return ExitCode::from(exit::USAGE);
         }
     };
+    let (summary_file, dry_run) = (settings.summary.as_deref(), options.dry_run);
     match command {
         Command::Cargo(arguments) => {
-            let summary_file = options.summary.as_deref();
-            let (dry_run, scope) = (options.dry_run, Scope::Everything);
+            let scope = Scope::Everything;
             Build { settings: &settings, arguments: &arguments, dry_run, summary_file, scope }.run()
         }
         Command::Deps { arguments } => {
             let mut arguments = with_command(arguments);
             // Cargo goes on where a member is refused.
             arguments.insert(1, "--keep-going".into());
-            let summary_file = options.summary.as_deref();
-            let (dry_run, scope) = (options.dry_run, Scope::Dependencies);
+            let scope = Scope::Dependencies;
             Build { settings: &settings, arguments: &arguments, dry_run, summary_file, scope }.run()
         }
         Command::Plan { json, arguments } => commands::plan::run(&settings, &with_command(arguments), json),
         Command::Why { package, arguments } => commands::why::run(&settings, &with_command(arguments), &package),
-        Command::Gc { all } => commands::store::gc(&settings, all, options.dry_run),
+        Command::Gc { all } => commands::store::gc(&settings, all, dry_run),
         Command::Verify { repair } => commands::store::verify(&settings, repair),
         Command::List { json, filter } => commands::store::list(&settings, json, filter.as_deref()),
         Command::Stats { json } => commands::store::stats(&settings, json),
+        Command::Config { json } => commands::config::run(&settings, json),
+        Command::Doctor => commands::doctor::run(&settings),
+        Command::Completions { .. } | Command::Man => ExitCode::SUCCESS,
     }
 }
 
@@ -55,19 +67,33 @@ fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-fn settings(options: &Options) -> Result<Settings, SettingsError> {
+/// The options that were not given as flags but as variables.
+fn from_variables(matches: &ArgMatches) -> Vec<&'static str> {
+    let matches = matches.subcommand_matches("nixcache");
+    let is_variable =
+        |field: &&str| matches.is_some_and(|matches| matches.value_source(field) == Some(ValueSource::EnvVariable));
+    ["store", "store_size", "summary"].into_iter().filter(is_variable).collect()
+}
+
+fn settings(
+    options: &Options,
+    from_variables: &[&'static str],
+    arguments: Option<&[OsString]>,
+) -> Result<Settings, SettingsError> {
     let directories = Directories::from_environment(|name| {
         std::env::var_os(name).and_then(|value| Utf8PathBuf::from_os_string(value).ok())
     });
-    let mut files = Vec::new();
-    // The workspace's file lies beside its manifest, at or above the current directory.
+    // Without a directory that we can name, only absolute paths mean something.
     let current = std::env::current_dir().ok().and_then(|directory| Utf8PathBuf::from_path_buf(directory).ok());
-    let ancestors = current.iter().flat_map(|directory| directory.ancestors());
-    if let Some(file) = ancestors.map(|directory| directory.join("nixcache.toml")).find(|file| file.is_file()) {
-        files.push(read_file(&file)?);
-    }
-    if let Some(file) = directories.user_file() {
-        files.push(read_file(&file)?);
-    }
-    Settings::settle(options, &files, &directories)
+    let directory = current.unwrap_or_default();
+    // Cargo may be told of a workspace elsewhere. Arguments that cannot be read are cargo's to refuse.
+    let command = arguments.and_then(|arguments| CargoCommand::parse(arguments).ok());
+    let (elsewhere, named) = command.map_or((None, None), |command| (command.directory, command.manifest_path));
+    let base = elsewhere.map_or_else(|| directory.clone(), |elsewhere| directory.join(elsewhere));
+    let manifest = match named {
+        Some(manifest) => Some(base.join(manifest)),
+        None => nearest_manifest(&base),
+    };
+    let files = read_files(manifest.as_deref(), directories.user_file())?;
+    Settings::settle(GivenOptions { options, from_variables, directory: &directory }, files, &directories)
 }

@@ -10,3 +10,5 @@ pub(crate) const STORE: u8 = 71;
 pub(crate) const DAMAGED: u8 = 72;
 /// There is no plan for what was asked.
 pub(crate) const NO_PLAN: u8 = 73;
+/// `doctor` found a problem.
+pub(crate) const PROBLEM: u8 = 74;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "these are tests")]
 
+mod commands;
 mod count;
 mod declared;
 mod done;

@@ -1,5 +1,9 @@
 //! Our own commands, one file each.
 
+pub(crate) mod completions;
+pub(crate) mod config;
+pub(crate) mod doctor;
+pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod store;
 pub(crate) mod why;
