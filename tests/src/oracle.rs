@@ -305,7 +305,7 @@ fn of_plan(graph: &UnitGraph) -> Vec<Described> {
                 CompilePlatform::Host => "host".to_owned(),
                 CompilePlatform::Target { name, .. } => name.clone(),
             };
-            let crate_types: Vec<String> = unit.target.crate_types.iter().map(crate_type).collect();
+            let crate_types: Vec<&str> = unit.target.crate_types.iter().map(CrateType::as_str).collect();
             let kind = match unit.target.kind {
                 TargetKind::Lib => "lib",
                 TargetKind::Bin => "bin",
@@ -348,20 +348,6 @@ fn of_plan(graph: &UnitGraph) -> Vec<Described> {
             Described { text, dependencies }
         })
         .collect()
-}
-
-fn crate_type(kind: &CrateType) -> String {
-    match kind {
-        CrateType::Bin => "bin",
-        CrateType::Lib => "lib",
-        CrateType::Rlib => "rlib",
-        CrateType::Dylib => "dylib",
-        CrateType::Cdylib => "cdylib",
-        CrateType::Staticlib => "staticlib",
-        CrateType::ProcMacro => "proc-macro",
-        CrateType::Other(name) => name,
-    }
-    .to_owned()
 }
 
 /// Cargo's units, documentation tests left out: they are no units of ours.

@@ -284,7 +284,7 @@ fn disagreement(unit: &PlannedUnit, record: &InvocationRecord) -> Option<&'stati
     let invocation = &record.invocation;
     let profile = &unit.profile;
     let crate_types: Vec<&str> = invocation.crate_types.iter().map(String::as_str).collect();
-    let planned_types: Vec<&str> = unit.target.crate_types.iter().map(crate_type_name).collect();
+    let planned_types: Vec<&str> = unit.target.crate_types.iter().map(CrateType::as_str).collect();
     let test = matches!(unit.mode, CompileMode::Test | CompileMode::Check { test: true });
     let checks = [
         ("edition", invocation.edition.as_deref().unwrap_or("2015") == unit.target.edition),
@@ -310,19 +310,6 @@ fn debuginfo(text: &str) -> &str {
         "limited" => "1",
         "full" | "true" => "2",
         other => other,
-    }
-}
-
-fn crate_type_name(crate_type: &CrateType) -> &str {
-    match crate_type {
-        CrateType::Bin => "bin",
-        CrateType::Lib => "lib",
-        CrateType::Rlib => "rlib",
-        CrateType::Dylib => "dylib",
-        CrateType::Cdylib => "cdylib",
-        CrateType::Staticlib => "staticlib",
-        CrateType::ProcMacro => "proc-macro",
-        CrateType::Other(name) => name,
     }
 }
 

@@ -4,6 +4,7 @@
 //! been opened, and nothing in it depends on what a dependency produced.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
@@ -193,6 +194,28 @@ pub enum CrateType {
     ProcMacro,
     /// One that we do not know.
     Other(String),
+}
+
+impl CrateType {
+    /// The name that rustc and cargo know it by.
+    pub fn as_str(&self) -> &str {
+        match self {
+            Self::Bin => "bin",
+            Self::Lib => "lib",
+            Self::Rlib => "rlib",
+            Self::Dylib => "dylib",
+            Self::Cdylib => "cdylib",
+            Self::Staticlib => "staticlib",
+            Self::ProcMacro => "proc-macro",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+impl fmt::Display for CrateType {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
 }
 
 /// What cargo does with a target (cargo's `CompileMode`).
