@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::cargo::dep_info::CargoDepInfo;
 use crate::cargo::fingerprint::CargoFingerprint;
-use crate::cargo::layout::{BuildLayout, FingerprintFiles};
+use crate::cargo::layout::{BuildLayout, FingerprintFiles, notes_beside};
 use crate::digest::ContentDigest;
 use crate::unit::PlannedPackage;
 
@@ -103,17 +103,5 @@ pub(super) fn mark_stale(hash_file: &Utf8Path) -> Result<(), RestoreError> {
     let remove =
         |path: &Utf8Path| remove_file(path).map_err(|source| RestoreError::File { path: path.to_owned(), source });
     remove(hash_file)?;
-    let (Some(directory), Some(stem)) = (hash_file.parent(), hash_file.file_name()) else { return Ok(()) };
-    if !stem.starts_with("run-") {
-        return remove(&directory.join(format!("dep-{stem}")));
-    }
-    // `.fingerprint/<unit>` and `build/<unit>/output`, or `build/<package>/<hash>/fingerprint` and `…/run/stdout`.
-    let (Some(unit), Some(above)) = (directory.file_name(), directory.parent()) else { return Ok(()) };
-    remove(&above.join("run").join("stdout"))?;
-    match above.parent() {
-        Some(profile) if above.file_name() == Some(".fingerprint") => {
-            remove(&profile.join("build").join(unit).join("output"))
-        }
-        _ => Ok(()),
-    }
+    notes_beside(hash_file).iter().try_for_each(|note| remove(note))
 }

@@ -237,6 +237,22 @@ impl BuildLayout {
     }
 }
 
+/// Where cargo has noted what a unit was made from, told from the path of its hash file alone, in both layouts: the
+/// dep-info, or the standard output of a build script's run. Not all of them need to exist.
+pub fn notes_beside(hash_file: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let (Some(directory), Some(stem)) = (hash_file.parent(), hash_file.file_name()) else { return Vec::new() };
+    if !stem.starts_with("run-") {
+        return vec![directory.join(format!("dep-{stem}"))];
+    }
+    let (Some(unit), Some(above)) = (directory.file_name(), directory.parent()) else { return Vec::new() };
+    // `build/<package>/<hash>/fingerprint` and `…/run/stdout`, or `.fingerprint/<unit>` and `build/<unit>/output`.
+    let mut notes = vec![above.join("run").join("stdout")];
+    if let (Some(".fingerprint"), Some(profile)) = (above.file_name(), above.parent()) {
+        notes.push(profile.join("build").join(unit).join("output"));
+    }
+    notes
+}
+
 /// The directory of a profile: the four predefined profiles share two.
 fn profile_directory(profile: &str) -> &str {
     match profile {
@@ -253,6 +269,20 @@ mod tests {
 
     fn layout(kind: LayoutKind, platform: &CompilePlatform, profile: &str) -> BuildLayout {
         BuildLayout::new(kind, "/b", "/t", platform, profile)
+    }
+
+    #[test]
+    fn notes_are_found_from_the_hash_file_alone() {
+        let hash: CargoHash = "1b0ebca5d5ae1ed9".parse().unwrap();
+        let library = FingerprintStem::new(CompileMode::Build, TargetKind::Lib, "a-b");
+        let run = FingerprintStem::new(CompileMode::RunCustomBuild, TargetKind::CustomBuild, "build-script-build");
+        for kind in [LayoutKind::Legacy, LayoutKind::PerUnit] {
+            let layout = layout(kind, &CompilePlatform::Host, "dev");
+            let files = layout.fingerprint_files("a-b", hash, &library);
+            assert_eq!(notes_beside(&files.hash), [files.dep_info]);
+            let files = layout.fingerprint_files("a-b", hash, &run);
+            assert!(notes_beside(&files.hash).contains(&layout.run_files("a-b", hash).stdout), "{kind:?}");
+        }
     }
 
     #[test]

@@ -46,7 +46,7 @@ mod present;
 mod stem;
 
 pub use detect::{CargoRelease, Channel, LayoutDecision, LayoutSwitches, OnDisk, ReleaseError, on_disk};
-pub use directories::{BuildLayout, FingerprintFiles, LayoutKind, RunFiles};
+pub use directories::{BuildLayout, FingerprintFiles, LayoutKind, RunFiles, notes_beside};
 pub use hash::{CargoHash, CargoHashError};
 pub use locate::{Location, RustcPlace};
 pub use locks::{BuildLocks, LockError, LockProtocol};
