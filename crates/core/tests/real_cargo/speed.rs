@@ -1,7 +1,8 @@
-//! Reading, relocating and writing the fingerprints of a large build takes less than a blink.
+//! How long it takes to read, relocate and write the fingerprints of a large build. It is printed and not judged: other
+//! work on the machine would decide.
 
 use std::fs;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use camino::Utf8PathBuf;
 use nixcache_core::artifact::{RootKind, Roots};
@@ -105,9 +106,5 @@ fn hundreds_of_units_are_moved_in_milliseconds() {
             "{UNITS} units: listed in {listed:?}, read, checked and hidden in {collected:?}, relocated in {relocated:?}, \
              written in {written:?}"
         );
-    }
-    // Writing is not judged: creating a file takes from 5 to 300 microseconds, by file system.
-    if !cfg!(debug_assertions) {
-        assert!(collected + relocated < Duration::from_millis(100), "{collected:?} {relocated:?}");
     }
 }
