@@ -118,3 +118,57 @@ fn text(bytes: &[u8]) -> Result<String, ListingError> {
         Err(_) => Err(ListingError::NotText { text: String::from_utf8_lossy(bytes).into_owned() }),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::nar::{NarLimits, NarWriter};
+    use super::*;
+
+    fn list(write: impl FnOnce(&mut NarWriter<Vec<u8>>)) -> Result<Listing, ListingError> {
+        let mut writer = NarWriter::new(Vec::new());
+        write(&mut writer);
+        let bytes = writer.finish().unwrap();
+        Listing::read(&mut NarReader::new(&bytes[..], NarLimits::default()))
+    }
+
+    #[test]
+    fn a_tree_is_listed_as_nix_lists_it() {
+        let listing = list(|writer| {
+            writer.begin_directory().unwrap();
+            writer.entry(b"a.txt").unwrap();
+            writer.regular_bytes(false, b"hello\n").unwrap();
+            writer.entry(b"run").unwrap();
+            writer.regular_bytes(true, b"#!/bin/sh\necho hi\n").unwrap();
+            writer.entry(b"sub").unwrap();
+            writer.begin_directory().unwrap();
+            writer.entry(b"link").unwrap();
+            writer.symlink(b"../a.txt").unwrap();
+            writer.end_directory().unwrap();
+            writer.end_directory().unwrap();
+        });
+        assert_eq!(
+            listing.unwrap().to_json(),
+            r#"{"version":1,"root":{"type":"directory","entries":{"#.to_owned()
+                + r#""a.txt":{"type":"regular","size":6,"narOffset":232},"#
+                + r#""run":{"type":"regular","size":18,"executable":true,"narOffset":456},"#
+                + r#""sub":{"type":"directory","entries":{"link":{"type":"symlink","target":"../a.txt"}}}}}}"#
+        );
+    }
+
+    #[test]
+    fn a_file_alone_is_listed() {
+        let listing = list(|writer| writer.regular_bytes(false, b"hello\n").unwrap()).unwrap();
+        assert_eq!(listing.root(), &ListingNode::Regular { size: 6, executable: false, nar_offset: 96 });
+    }
+
+    #[test]
+    fn names_that_are_no_text_are_refused() {
+        let listing = list(|writer| {
+            writer.begin_directory().unwrap();
+            writer.entry(b"\xff").unwrap();
+            writer.symlink(b"x").unwrap();
+            writer.end_directory().unwrap();
+        });
+        assert!(matches!(listing, Err(ListingError::NotText { .. })));
+    }
+}

@@ -5,6 +5,7 @@
 //! out. The sources are the manual and the code of Nix; `docs/formats.md` has the drawings and the limits.
 
 pub mod cache_info;
+pub mod checked;
 pub mod hash;
 pub mod listing;
 pub mod nar;
@@ -14,6 +15,7 @@ pub mod signature;
 pub mod store_path;
 
 pub use cache_info::CacheInfo;
+pub use checked::CheckedReader;
 pub use hash::{HashingReader, HashingWriter, Sha256, Sha256Hasher};
 pub use listing::Listing;
 pub use nar::{NarLimits, NarReader, NarWriter};

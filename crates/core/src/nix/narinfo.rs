@@ -121,7 +121,8 @@ impl Asked<'_> {
     }
 }
 
-/// Where the NAR is: relative to the cache, or absolute, perhaps with a query. Without spaces and control characters.
+/// Where the NAR is: relative to the cache, or absolute, perhaps with a query. Without spaces and control characters,
+/// but otherwise whatever the cache says, and not signed: who fetches it decides where it may lead.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct NarUrl(String);
 
@@ -425,3 +426,6 @@ fn size(field: &'static str, text: &str) -> Result<u64, NarInfoError> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or(NarInfoError::Size { field })
 }
+
+#[cfg(test)]
+mod tests;

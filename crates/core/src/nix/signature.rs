@@ -269,8 +269,14 @@ impl Unverified {
     }
 }
 
+/// A few of the names: a file can hold thousands.
 fn names(keys: &[KeyName]) -> String {
-    keys.iter().map(KeyName::as_str).collect::<Vec<_>>().join(", ")
+    const SHOWN: usize = 5;
+    let shown = keys.iter().take(SHOWN).map(KeyName::as_str).collect::<Vec<_>>().join(", ");
+    match keys.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 /// A value that somebody trusted vouches for. Only [`TrustedKeys::verify`] and [`Verified::by_content`] make one.
@@ -362,3 +368,6 @@ impl FromIterator<PublicKey> for TrustedKeys {
         trusted
     }
 }
+
+#[cfg(test)]
+mod tests;

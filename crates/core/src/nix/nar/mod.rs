@@ -58,3 +58,6 @@ fn is_name(name: &[u8]) -> bool {
 fn is_target(target: &[u8]) -> bool {
     !target.is_empty() && !target.contains(&0)
 }
+
+#[cfg(test)]
+mod tests;
