@@ -1,0 +1,80 @@
+//! What a cache can do, whatever it is. Each kind has a room of its own.
+//!
+//! A cache moves files and nothing else: it believes nothing and verifies nothing. It waits for as long as its kind
+//! has to; who asks it ([`crate::set`]) says when that is too long.
+
+mod directory;
+mod http;
+mod layout;
+mod s3;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
+use nixcache_core::nix::{CacheInfo, NarInfo, NarUrl, StorePathHash};
+use tempfile::TempPath;
+
+use crate::cache_url::CacheUrl;
+use crate::error::CacheError;
+
+pub(crate) use directory::Directory;
+pub(crate) use http::Http;
+pub(crate) use layout::{Files, StandardCache};
+pub(crate) use s3::S3;
+
+/// A cache that can be read. A miss is `Ok(None)`.
+pub trait Cache: Send + Sync {
+    /// Where it is.
+    fn url(&self) -> &CacheUrl;
+
+    /// What it says of itself; `None` if it says nothing.
+    fn info(&self) -> BoxFuture<'_, Result<Option<CacheInfo>, CacheError>>;
+
+    /// The bytes of the narinfo of a path. Nobody has looked at them.
+    fn narinfo<'a>(&'a self, hash: &'a StorePathHash) -> BoxFuture<'a, Result<Option<Bytes>, CacheError>>;
+
+    /// The file that a narinfo of this cache leads to, as it is stored: compressed.
+    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>>;
+}
+
+/// A cache that can be written too. First writer wins: what is there is never replaced.
+pub trait WritableCache: Cache {
+    /// Those of `hashes` that it doesn't have. Asked once for many.
+    fn missing<'a>(&'a self, hashes: &'a [StorePathHash]) -> BoxFuture<'a, Result<Vec<StorePathHash>, CacheError>>;
+
+    /// Stores a path: its NAR first, what makes it visible last. Tells `moved` the number of bytes as they are sent,
+    /// and 0 when something else got ahead.
+    fn store<'a>(
+        &'a self,
+        path: &'a PackedPath,
+        moved: &'a (dyn Fn(u64) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Stored, CacheError>>;
+}
+
+/// The file with a NAR, on its way here.
+pub enum NarSource {
+    /// It is on this machine.
+    File(std::fs::File),
+    /// It comes in pieces.
+    Pieces(BoxStream<'static, Result<Bytes, CacheError>>),
+}
+
+/// What came of storing a path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stored {
+    /// It is there now, by us.
+    New,
+    /// Another was first.
+    AlreadyThere,
+}
+
+/// A path that is ready to be stored.
+#[derive(Debug)]
+pub struct PackedPath {
+    /// What it is, signed. Its URL is the file's by convention.
+    pub narinfo: NarInfo,
+    /// The compressed NAR. Removed when this goes.
+    pub file: TempPath,
+    /// The length of the file in bytes.
+    pub file_size: u64,
+}

@@ -1,0 +1,399 @@
+//! Fetching: many paths at once, each one from the best cache that has it, straight into the caller's hands.
+//!
+//! ```text
+//! narinfo of every cache ─► believed? ─► NAR, piece by piece ─► decompression ─► hash and size ─► `unpack`
+//!            (tasks of the runtime)                             (one thread that may block)
+//! ```
+//!
+//! Nothing is held whole in memory: a few pieces wait between the task and the thread.
+
+mod checked;
+mod decompress;
+mod pieces;
+
+use std::error::Error;
+use std::io::Read;
+use std::sync::{Arc, mpsc};
+
+use nixcache_core::nix::narinfo::NarInfoError;
+use nixcache_core::nix::{Compression, NarInfo, Sha256, StorePath, Unverified, Verified};
+use tokio::task::JoinSet;
+
+use self::checked::CheckedNar;
+use self::decompress::decompress;
+use self::pieces::{PieceReader, feed};
+use crate::error::CacheError;
+use crate::event::RemoteEvent;
+use crate::remote::{Remote, Shared};
+use crate::set::{Answer, Transfer};
+
+/// What comes of fetching one path.
+#[derive(Debug)]
+pub enum Outcome<T> {
+    /// It was read to its end, and its size and hash are those that were signed.
+    Fetched {
+        /// What `unpack` made of it.
+        value: T,
+        /// The bytes that came from the cache: compressed.
+        bytes: u64,
+        /// The cache that it came from, as it is shown.
+        cache: String,
+    },
+    /// No cache has it.
+    Missing,
+    /// A cache may have it, but it could not be had.
+    Failed(FetchError),
+}
+
+/// Why a path could not be had.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// A cache could not be asked.
+    #[error("ask {cache}")]
+    Cache {
+        /// The cache.
+        cache: String,
+        /// Why not.
+        #[source]
+        source: CacheError,
+    },
+    /// A cache answered with something that is no narinfo of this path.
+    #[error("read the answer of {cache}")]
+    NarInfo {
+        /// The cache.
+        cache: String,
+        /// What is wrong with it.
+        #[source]
+        source: NarInfoError,
+    },
+    /// Nobody who is trusted vouches for what a cache has.
+    #[error("trust the answer of {cache}")]
+    NotTrusted {
+        /// The cache.
+        cache: String,
+        /// Why not.
+        #[source]
+        source: Unverified,
+    },
+    /// The NAR could not be read, or is not what was signed.
+    #[error("read the NAR from {cache}")]
+    Transfer {
+        /// The cache.
+        cache: String,
+        /// Why not.
+        #[source]
+        source: Arc<TransferError>,
+    },
+    /// The NAR is as it was signed, but could not be unpacked here.
+    #[error("unpack the NAR from {cache}")]
+    Unpack {
+        /// The cache.
+        cache: String,
+        /// What `unpack` said.
+        #[source]
+        source: Box<dyn Error + Send + Sync>,
+    },
+    /// The work on it was stopped by a panic, or because nobody wants it any more.
+    #[error("fetch the path: the work on it was interrupted")]
+    Interrupted,
+}
+
+/// Why a NAR is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The cache failed on the way.
+    #[error("read it from the cache")]
+    Cache {
+        /// How.
+        #[source]
+        source: CacheError,
+    },
+    /// The narinfo is there, but not its NAR.
+    #[error("read it from the cache: it isn't there, although its narinfo is")]
+    Missing,
+    /// What came can't be decompressed: it is broken, or it ends early, or needs more memory than is given.
+    #[error("decompress it")]
+    Decompress {
+        /// What is wrong with it.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The NAR ends early.
+    #[error("read all of it: {received} of {expected} bytes came")]
+    TooShort {
+        /// The size that was signed.
+        expected: u64,
+        /// What came.
+        received: u64,
+    },
+    /// The NAR doesn't end where it should. What comes after was not read.
+    #[error("read it: it has more than the {expected} bytes that were signed")]
+    TooLong {
+        /// The size that was signed.
+        expected: u64,
+    },
+    /// The NAR has another hash.
+    #[error("believe it: its hash is {found}, but {expected} was signed")]
+    WrongHash {
+        /// The hash that was signed.
+        expected: Sha256,
+        /// The hash of what came.
+        found: Sha256,
+    },
+}
+
+impl TransferError {
+    /// Whether it is another NAR than the one that was signed, rather than a transfer that broke.
+    pub fn is_tampering(&self) -> bool {
+        matches!(self, Self::WrongHash { .. } | Self::TooLong { .. })
+    }
+}
+
+/// What `unpack` is told of the path that it gets.
+#[derive(Debug)]
+pub struct FetchedPath {
+    /// The tag that it was wanted with.
+    pub tag: u64,
+    /// What a trusted key vouches for.
+    pub narinfo: Verified<NarInfo>,
+}
+
+/// What the caller does with a NAR.
+pub(crate) type Unpack<T> =
+    Arc<dyn Fn(&FetchedPath, &mut dyn Read) -> Result<T, Box<dyn Error + Send + Sync>> + Send + Sync>;
+
+/// Paths that are being fetched. When it goes, what is under way is given up, and no `unpack` runs any more.
+pub struct Fetching<'r, T> {
+    remote: &'r Remote,
+    unpack: Unpack<T>,
+    tasks: JoinSet<()>,
+    outcomes: mpsc::Receiver<(u64, Outcome<T>)>,
+    reports: mpsc::Sender<(u64, Outcome<T>)>,
+    under_way: usize,
+    /// Every running `unpack` holds a copy of the sender.
+    running: (mpsc::Sender<()>, mpsc::Receiver<()>),
+}
+
+impl Remote {
+    /// Fetches wanted store paths, many at once, while the caller goes on naming more.
+    ///
+    /// `unpack` runs on threads that may block, and reads the NAR, decompressed. What it makes of it must not become
+    /// visible to anyone before [`Outcome::Fetched`] is given: until then the bytes are not known to be right.
+    pub fn fetching<'r, T: Send + 'static>(
+        &'r self,
+        unpack: impl Fn(&FetchedPath, &mut dyn Read) -> Result<T, Box<dyn Error + Send + Sync>> + Send + Sync + 'static,
+    ) -> Fetching<'r, T> {
+        let (reports, outcomes) = mpsc::channel();
+        Fetching {
+            remote: self,
+            unpack: Arc::new(unpack),
+            tasks: JoinSet::new(),
+            outcomes,
+            reports,
+            under_way: 0,
+            running: mpsc::channel(),
+        }
+    }
+}
+
+impl<T: Send + 'static> Fetching<'_, T> {
+    /// Wants a path. Never blocks. The tag comes back with the outcome.
+    pub fn want(&mut self, tag: u64, path: StorePath) {
+        while self.tasks.try_join_next().is_some() {}
+        self.under_way += 1;
+        let mut report = Report { tag, sender: self.reports.clone(), sent: false };
+        let job = Job {
+            shared: Arc::clone(self.remote.shared()),
+            unpack: Arc::clone(&self.unpack),
+            running: self.running.0.clone(),
+            tag,
+            path,
+        };
+        self.tasks.spawn_on(async move { report.send(job.run().await) }, self.remote.handle());
+    }
+
+    /// Waits for the next outcome, in the order in which they come. `None` when nothing is under way.
+    #[expect(clippy::should_implement_trait, reason = "more can be wanted after the end: it is no iterator")]
+    pub fn next(&mut self) -> Option<(u64, Outcome<T>)> {
+        if self.under_way == 0 {
+            return None;
+        }
+        let outcome = self.outcomes.recv().expect("a sender is kept here");
+        self.under_way -= 1;
+        Some(outcome)
+    }
+
+    /// An outcome that is there already.
+    pub fn try_next(&mut self) -> Option<(u64, Outcome<T>)> {
+        let outcome = self.outcomes.try_recv().ok()?;
+        self.under_way -= 1;
+        Some(outcome)
+    }
+
+    /// The number of paths whose outcome wasn't taken yet.
+    pub fn under_way(&self) -> usize {
+        self.under_way
+    }
+}
+
+impl<T> Drop for Fetching<'_, T> {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+        // Aborted tasks give their readers an error, so that every `unpack` comes to its end.
+        let (own, running) = std::mem::replace(&mut self.running, mpsc::channel());
+        drop(own);
+        let _ = running.recv();
+    }
+}
+
+/// Sends an outcome in any case, so that nobody waits for ever.
+struct Report<T> {
+    tag: u64,
+    sender: mpsc::Sender<(u64, Outcome<T>)>,
+    sent: bool,
+}
+
+impl<T> Report<T> {
+    fn send(&mut self, outcome: Outcome<T>) {
+        self.sent = true;
+        // Nobody listens any more if the caller gave up.
+        let _ = self.sender.send((self.tag, outcome));
+    }
+}
+
+impl<T> Drop for Report<T> {
+    fn drop(&mut self) {
+        if !self.sent {
+            self.send(Outcome::Failed(FetchError::Interrupted));
+        }
+    }
+}
+
+/// One path to fetch.
+struct Job<T> {
+    shared: Arc<Shared>,
+    unpack: Unpack<T>,
+    running: mpsc::Sender<()>,
+    tag: u64,
+    path: StorePath,
+}
+
+impl<T: Send + 'static> Job<T> {
+    async fn run(self) -> Outcome<T> {
+        let mut answers = self.shared.ask(&self.path);
+        while let Some(answer) = answers.next().await {
+            let (cache, path) = (answer.member.guard.shown.clone(), self.path.clone());
+            let compression = &answer.narinfo.compression;
+            if !decompress::is_supported(compression) {
+                let compression = compression.clone();
+                self.shared.tell(RemoteEvent::UnsupportedCompression { cache, path, compression });
+                continue;
+            }
+            match self.transfer(answer).await {
+                Ok((value, bytes)) => return Outcome::Fetched { value, bytes, cache },
+                Err(Failure::Unpack(source)) => return Outcome::Failed(FetchError::Unpack { cache, source }),
+                Err(Failure::Interrupted) => return Outcome::Failed(FetchError::Interrupted),
+                Err(Failure::Transfer(error)) => {
+                    let error = Arc::new(error);
+                    // The event that the cache is left out says it all.
+                    if !matches!(*error, TransferError::Cache { source: CacheError::LeftOut }) {
+                        let (cache, error) = (cache.clone(), Arc::clone(&error));
+                        self.shared.tell(RemoteEvent::BadNar { cache, path, error });
+                    }
+                    answers.error = Some(FetchError::Transfer { cache, source: error });
+                }
+            }
+        }
+        answers.error.take().map_or(Outcome::Missing, Outcome::Failed)
+    }
+
+    /// Reads the NAR of a believed narinfo.
+    async fn transfer(&self, answer: Answer) -> Result<(T, u64), Failure> {
+        let _permit = self.shared.nars.acquire().await.expect("it is never closed");
+        let Answer { member, narinfo } = answer;
+        let transfer = member.nar(&narinfo.url).await.map_err(Failure::cache)?;
+        let limit = compressed_limit(&narinfo);
+        match transfer {
+            None => Err(Failure::Transfer(TransferError::Missing)),
+            Some(Transfer::File(file)) => {
+                let file = std::io::BufReader::with_capacity(1 << 17, file.take(limit));
+                self.unpack_on_thread(narinfo, file).await
+            }
+            Some(Transfer::Pieces(pieces)) => {
+                let (sender, reader) = PieceReader::new();
+                let feeding = feed(pieces, &member.guard, sender, limit);
+                let (result, ()) = tokio::join!(self.unpack_on_thread(narinfo, reader), feeding);
+                result
+            }
+        }
+    }
+
+    async fn unpack_on_thread(
+        &self,
+        narinfo: Verified<NarInfo>,
+        compressed: impl std::io::BufRead + Send + 'static,
+    ) -> Result<(T, u64), Failure> {
+        let (unpack, running, tag) = (Arc::clone(&self.unpack), self.running.clone(), self.tag);
+        let work = tokio::task::spawn_blocking(move || {
+            let _running = running;
+            let mut bytes = 0;
+            let counted = Counted { source: compressed, bytes: &mut bytes };
+            let decompressed = decompress(&narinfo.compression, counted).map_err(Failure::Transfer)?;
+            let mut nar = CheckedNar::new(decompressed, narinfo.nar_size, narinfo.nar_hash);
+            let result = unpack(&FetchedPath { tag, narinfo }, &mut nar);
+            // What `unpack` left over is read too. If the NAR is wrong, that is the reason for whatever it said.
+            nar.finish().map_err(Failure::Transfer)?;
+            let value = result.map_err(Failure::Unpack)?;
+            Ok((value, bytes))
+        });
+        work.await.unwrap_or(Err(Failure::Interrupted))
+    }
+}
+
+/// Why one transfer brought nothing.
+enum Failure {
+    Transfer(TransferError),
+    Unpack(Box<dyn Error + Send + Sync>),
+    Interrupted,
+}
+
+impl Failure {
+    fn cache(source: CacheError) -> Self {
+        Self::Transfer(TransferError::Cache { source })
+    }
+}
+
+/// The most that a file with this NAR can sensibly have: compression can make things a little larger, and a stream
+/// that brings nothing but empty frames must end.
+fn compressed_limit(narinfo: &NarInfo) -> u64 {
+    match narinfo.compression {
+        // One byte more, to see that there is one.
+        Compression::None => narinfo.nar_size.saturating_add(1),
+        _ => narinfo.nar_size.saturating_add(narinfo.nar_size / 64).saturating_add(1 << 20),
+    }
+}
+
+/// Counts what is taken out of a buffered reader.
+struct Counted<'a, R> {
+    source: R,
+    bytes: &'a mut u64,
+}
+
+impl<R: std::io::BufRead> Read for Counted<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        *self.bytes += read as u64;
+        Ok(read)
+    }
+}
+
+impl<R: std::io::BufRead> std::io::BufRead for Counted<'_, R> {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        self.source.fill_buf()
+    }
+
+    fn consume(&mut self, amount: usize) {
+        *self.bytes += amount as u64;
+        self.source.consume(amount);
+    }
+}

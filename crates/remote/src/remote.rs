@@ -1,0 +1,257 @@
+//! The caches of a build, for a caller that is not asynchronous: a small runtime, and what all requests share.
+
+use std::sync::Arc;
+
+use nixcache_core::nix::{NarInfo, SecretKey, StorePath, TrustedKeys, Verified};
+use tokio::runtime::{Handle, Runtime};
+use tokio::sync::Semaphore;
+
+use crate::cache::{Cache, Directory, Http, S3, StandardCache, WritableCache};
+use crate::cache_url::{CacheUrl, Place};
+use crate::credentials::Credentials;
+use crate::event::{Listener, RemoteEvent};
+use crate::network::{self, NetworkOptions};
+use crate::publish::Publisher;
+use crate::set::{Answer, Answers, Member};
+
+/// Threads for the network. Decompression and unpacking have threads of their own.
+const THREADS: usize = 2;
+
+/// What a build fetches from and publishes to.
+#[derive(Default)]
+pub struct RemoteOptions {
+    /// The caches to fetch from, the best first. [`CacheUrl::priority`] comes before this order.
+    pub caches: Vec<CacheUrl>,
+    /// The caches to publish to.
+    pub publish: Vec<CacheUrl>,
+    /// Whose signatures count.
+    pub trusted_keys: TrustedKeys,
+    /// Signs what is published. Without it nothing is signed here: a server may do it.
+    pub secret_key: Option<SecretKey>,
+    /// What to prove who we are with.
+    pub credentials: Credentials,
+    /// Limits, proxies and certificates.
+    pub network: NetworkOptions,
+}
+
+/// Why the caches of a build can't be used at all. A cache that is down is not among it.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// The threads for the network can't be started.
+    #[error("start the threads for the network")]
+    Threads {
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The HTTP client can't be made.
+    #[error("set up the HTTP client")]
+    Client {
+        /// Why not.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// The URL of a proxy is none. It is not told: it can hold a password.
+    #[error("read the URL of a proxy from http_proxy, https_proxy or all_proxy")]
+    Proxy,
+    /// The file of certificates has none, or a broken one.
+    #[error("read the certificates in place of the machine's: they are not certificates in PEM")]
+    Certificates,
+    /// A bucket can't be set up.
+    #[error("set up the bucket {bucket}")]
+    Bucket {
+        /// Its name.
+        bucket: String,
+        /// Why not.
+        #[source]
+        source: object_store::Error,
+    },
+    /// A bucket's URL names a profile that there are no keys for.
+    #[error("find the keys of the profile {profile}, which the URL of a bucket names")]
+    Profile {
+        /// The profile.
+        profile: String,
+    },
+    /// This kind of cache can be read, but not written.
+    #[error("publish to {cache}: this kind of cache can only be read")]
+    ReadOnly {
+        /// The cache, as it is shown.
+        cache: String,
+    },
+}
+
+/// What all requests of a build share.
+pub(crate) struct Shared {
+    members: Vec<Arc<Member>>,
+    pub(crate) publishers: Vec<Arc<Publisher>>,
+    keys: Arc<TrustedKeys>,
+    pub(crate) secret_key: Option<SecretKey>,
+    listener: Listener,
+    /// NARs that may be fetched at once.
+    pub(crate) nars: Semaphore,
+    pub(crate) network: NetworkOptions,
+}
+
+impl Shared {
+    pub(crate) fn ask(&self, path: &StorePath) -> Answers {
+        Answers::ask(&self.members, path, Arc::clone(&self.keys), Arc::clone(&self.listener))
+    }
+
+    pub(crate) fn tell(&self, event: RemoteEvent) {
+        (self.listener)(event);
+    }
+}
+
+/// The caches of a build.
+pub struct Remote {
+    shared: Arc<Shared>,
+    /// Always there, until it is dropped.
+    runtime: Option<Runtime>,
+}
+
+/// A path that a cache has, and that somebody trusted vouches for.
+#[derive(Clone, Debug)]
+pub struct Found {
+    /// What is vouched for.
+    pub narinfo: Verified<NarInfo>,
+    /// The cache, as it is shown.
+    pub cache: String,
+}
+
+impl Remote {
+    /// Sets the caches up. None of them is asked yet.
+    pub fn new(
+        options: RemoteOptions,
+        events: impl Fn(RemoteEvent) + Send + Sync + 'static,
+    ) -> Result<Self, RemoteError> {
+        let mut options = options;
+        options.caches.sort_by_key(CacheUrl::priority);
+        let opener = Opener {
+            client: match options.caches.iter().chain(&options.publish).any(CacheUrl::is_remote) {
+                true => Some(network::client(&options.network)?),
+                false => None,
+            },
+            credentials: &options.credentials,
+            network: &options.network,
+        };
+        let listener: Listener = Arc::new(events);
+        let mut members: Vec<Arc<Member>> = Vec::new();
+        let mut publishers: Vec<Arc<Publisher>> = Vec::new();
+        for url in &options.caches {
+            if !members.iter().any(|member| member.is_at(url)) {
+                let cache = opener.open(url)?;
+                members.push(Arc::new(Member::new(cache, Arc::clone(&listener), &options.network)));
+            }
+        }
+        for url in &options.publish {
+            if !publishers.iter().any(|publisher| publisher.is_at(url)) {
+                let read_too = members.iter().find(|member| member.is_at(url)).cloned();
+                let cache = opener.open_writable(url)?;
+                let publisher = Publisher::new(cache, read_too, Arc::clone(&listener), &options.network);
+                publishers.push(Arc::new(publisher));
+            }
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(THREADS)
+            .thread_name("nixcache-remote")
+            .enable_all()
+            .build()
+            .map_err(|source| RemoteError::Threads { source })?;
+        let shared = Shared {
+            members,
+            publishers,
+            keys: Arc::new(options.trusted_keys),
+            secret_key: options.secret_key,
+            listener,
+            nars: Semaphore::new(options.network.nars_at_once),
+            network: options.network,
+        };
+        Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
+    }
+
+    /// Looks for paths, all at once: what a cache has of them that can be believed. Nothing is fetched.
+    pub fn look_up(&self, paths: &[StorePath]) -> Vec<Option<Found>> {
+        let asked = paths.iter().map(|path| async {
+            let Answer { member, narinfo } = self.shared.ask(path).next().await?;
+            Some(Found { narinfo, cache: member.guard.shown.clone() })
+        });
+        self.handle().block_on(futures_util::future::join_all(asked))
+    }
+
+    /// Whether there is any cache to fetch from.
+    pub fn can_fetch(&self) -> bool {
+        !self.shared.members.is_empty()
+    }
+
+    /// Whether there is any cache to publish to.
+    pub fn can_publish(&self) -> bool {
+        !self.shared.publishers.is_empty()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.runtime.as_ref().expect("it is there until it is dropped").handle()
+    }
+}
+
+impl Drop for Remote {
+    fn drop(&mut self) {
+        // Not waited for: a name that can't be resolved would hold a thread, and with it the end of the build.
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Makes caches of URLs.
+struct Opener<'a> {
+    client: Option<reqwest::Client>,
+    credentials: &'a Credentials,
+    network: &'a NetworkOptions,
+}
+
+impl Opener<'_> {
+    fn client(&self) -> reqwest::Client {
+        self.client.clone().expect("it is made when a cache is remote")
+    }
+
+    fn open(&self, url: &CacheUrl) -> Result<Arc<dyn Cache>, RemoteError> {
+        Ok(match &url.place {
+            Place::File(root) => Arc::new(self.standard(url, Directory::new(root.clone()))),
+            Place::S3(bucket) => {
+                let files = S3::new(bucket, &self.credentials.aws, self.client(), self.network)?;
+                Arc::new(self.standard(url, files))
+            }
+            Place::Http { .. } | Place::Cachix { .. } | Place::Attic { .. } => {
+                Arc::new(self.standard(url, self.http(url)))
+            }
+        })
+    }
+
+    fn open_writable(&self, url: &CacheUrl) -> Result<Arc<dyn WritableCache>, RemoteError> {
+        Ok(match &url.place {
+            Place::File(root) => Arc::new(self.standard(url, Directory::new(root.clone()))),
+            Place::S3(bucket) => {
+                let files = S3::new(bucket, &self.credentials.aws, self.client(), self.network)?;
+                Arc::new(self.standard(url, files))
+            }
+            Place::Http { .. } => Arc::new(self.standard(url, self.http(url))),
+            Place::Cachix { .. } | Place::Attic { .. } => {
+                return Err(RemoteError::ReadOnly { cache: url.to_string() });
+            }
+        })
+    }
+
+    fn standard<F: crate::cache::Files>(&self, url: &CacheUrl, files: F) -> StandardCache<F> {
+        StandardCache::new(url.clone(), files, self.network.narinfos_at_once)
+    }
+
+    fn http(&self, url: &CacheUrl) -> Http {
+        let base = url.http_base().expect("these kinds of cache have an address");
+        let authorization = self.credentials.authorization(url, &base);
+        Http::new(base, authorization, self.client(), self.network.clone())
+    }
+}

@@ -1,0 +1,250 @@
+//! The caches that are asked, and how long for each: every request to a cache goes through its [`Guard`].
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream::BoxStream;
+use nixcache_core::nix::{Asked, NarInfo, NarUrl, StorePath, TrustedKeys, Verified};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::breaker::{Breaker, Dead, Kind, Waiting};
+use crate::cache::{Cache, NarSource};
+use crate::cache_url::CacheUrl;
+use crate::error::CacheError;
+use crate::event::{Listener, RemoteEvent};
+use crate::fetch::FetchError;
+use crate::network::NetworkOptions;
+
+/// What stands between us and a cache: the breaker, and the one event when it opens.
+pub(crate) struct Guard {
+    /// The cache as it is shown.
+    pub(crate) shown: String,
+    breaker: Breaker,
+    listener: Listener,
+    patience: Duration,
+    request_limit: Duration,
+}
+
+impl Guard {
+    pub(crate) fn new(shown: String, listener: Listener, options: &NetworkOptions) -> Self {
+        let breaker = Breaker::new(options.errors_allowed);
+        Self { shown, breaker, listener, patience: options.patience, request_limit: options.request_limit }
+    }
+
+    pub(crate) fn is_left_out(&self) -> bool {
+        self.breaker.is_open()
+    }
+
+    /// The time that one request has.
+    pub(crate) fn waiting(&self, kind: Kind) -> Waiting {
+        Waiting::new(kind, self.patience, self.request_limit)
+    }
+
+    pub(crate) fn sign_of_life(&self) {
+        self.breaker.sign_of_life();
+    }
+
+    /// Makes one request.
+    pub(crate) async fn call<T>(
+        &self,
+        waiting: &mut Waiting,
+        request: impl Future<Output = Result<T, CacheError>>,
+    ) -> Result<T, CacheError> {
+        let value = self.begin(waiting, request).await?;
+        self.breaker.note(waiting, &Ok(()));
+        Ok(value)
+    }
+
+    /// Makes the first part of a request: that it went well says nothing yet.
+    async fn begin<T>(
+        &self,
+        waiting: &mut Waiting,
+        request: impl Future<Output = Result<T, CacheError>>,
+    ) -> Result<T, CacheError> {
+        if self.is_left_out() {
+            return Err(CacheError::LeftOut);
+        }
+        let result = match self.breaker.wait(waiting, request).await {
+            Ok(result) => result,
+            Err(Dead::LeftOut) => return Err(CacheError::LeftOut),
+            Err(Dead::Request { after }) => Err(CacheError::TimedOut { after }),
+            Err(Dead::Cache { after }) => return Err(self.leave_out(CacheError::TimedOut { after })),
+        };
+        let hopeless = result.is_err() && self.breaker.note(waiting, &result);
+        result.map_err(|error| if hopeless { self.leave_out(error) } else { error })
+    }
+
+    /// Leaves the cache out for the rest of the build.
+    fn leave_out(&self, error: CacheError) -> CacheError {
+        if self.breaker.leave_out() {
+            (self.listener)(RemoteEvent::CacheLeftOut { cache: self.shown.clone(), error: Arc::new(error) });
+        }
+        CacheError::LeftOut
+    }
+}
+
+/// A cache that is asked.
+pub(crate) struct Member {
+    pub(crate) guard: Guard,
+    cache: Arc<dyn Cache>,
+    narinfos: Semaphore,
+    /// Whether it is known to be for our store directory.
+    suits: OnceCell<()>,
+}
+
+impl Member {
+    pub(crate) fn new(cache: Arc<dyn Cache>, listener: Listener, options: &NetworkOptions) -> Self {
+        let guard = Guard::new(cache.url().to_string(), listener, options);
+        Self { guard, cache, narinfos: Semaphore::new(options.narinfos_at_once), suits: OnceCell::new() }
+    }
+
+    pub(crate) fn is_at(&self, url: &CacheUrl) -> bool {
+        self.cache.url() == url
+    }
+
+    /// The bytes of a narinfo, of a cache that suits us.
+    async fn narinfo(&self, path: &StorePath) -> Result<Option<Bytes>, CacheError> {
+        let _permit = self.narinfos.acquire().await.expect("it is never closed");
+        let mut waiting = self.guard.waiting(Kind::Small);
+        let answer = self.guard.call(&mut waiting, self.cache.narinfo(path.hash()));
+        // At the same time: the first look-up shall not wait twice.
+        let (suits, answer) = tokio::join!(self.suits.get_or_try_init(|| self.check()), answer);
+        suits?;
+        answer
+    }
+
+    async fn check(&self) -> Result<(), CacheError> {
+        let mut waiting = self.guard.waiting(Kind::Small);
+        let info = async {
+            match self.cache.info().await? {
+                Some(info) if !info.store_directory.is_default() => {
+                    Err(CacheError::StoreDirectory { directory: info.store_directory })
+                }
+                _ => Ok(()),
+            }
+        };
+        self.guard.call(&mut waiting, info).await
+    }
+
+    /// Begins to read a NAR.
+    pub(crate) async fn nar(&self, url: &NarUrl) -> Result<Option<Transfer>, CacheError> {
+        let mut waiting = self.guard.waiting(Kind::Nar);
+        let source = self.guard.begin(&mut waiting, self.cache.nar(url)).await?;
+        Ok(source.map(|source| match source {
+            NarSource::File(file) => Transfer::File(file),
+            NarSource::Pieces(stream) => Transfer::Pieces(Pieces { stream, waiting }),
+        }))
+    }
+}
+
+/// A NAR on its way.
+pub(crate) enum Transfer {
+    /// From a file of this machine.
+    File(std::fs::File),
+    /// From elsewhere.
+    Pieces(Pieces),
+}
+
+/// The pieces of a NAR, and the patience that is left for them.
+pub(crate) struct Pieces {
+    stream: BoxStream<'static, Result<Bytes, CacheError>>,
+    waiting: Waiting,
+}
+
+impl Pieces {
+    pub(crate) async fn next(&mut self, guard: &Guard) -> Result<Option<Bytes>, CacheError> {
+        let stream = &mut self.stream;
+        let piece = async { stream.next().await.transpose() };
+        let piece = match guard.breaker.wait(&mut self.waiting, piece).await {
+            // Whether a piece is a sign of life is a matter of its size; that the end came is one.
+            Ok(Ok(Some(piece))) => {
+                guard.breaker.moved(&mut self.waiting, piece.len() as u64);
+                return Ok(Some(piece));
+            }
+            Ok(piece) => std::future::ready(piece),
+            Err(Dead::LeftOut) => return Err(CacheError::LeftOut),
+            Err(Dead::Request { after }) => std::future::ready(Err(CacheError::TimedOut { after })),
+            Err(Dead::Cache { after }) => return Err(guard.leave_out(CacheError::TimedOut { after })),
+        };
+        guard.call(&mut self.waiting, piece).await
+    }
+}
+
+/// What a cache answered that can be believed.
+pub(crate) struct Answer {
+    pub(crate) member: Arc<Member>,
+    pub(crate) narinfo: Verified<NarInfo>,
+}
+
+/// The answer of one cache, on its way.
+type Pending = tokio::task::JoinHandle<Result<Option<Bytes>, CacheError>>;
+
+/// The answers of all caches to one question, in the order of the caches.
+pub(crate) struct Answers {
+    path: StorePath,
+    pending: std::vec::IntoIter<(Arc<Member>, Pending)>,
+    keys: Arc<TrustedKeys>,
+    listener: Listener,
+    /// What went wrong last, if nothing better is to be said in the end.
+    pub(crate) error: Option<FetchError>,
+}
+
+impl Answers {
+    /// Asks all caches at once.
+    pub(crate) fn ask(members: &[Arc<Member>], path: &StorePath, keys: Arc<TrustedKeys>, listener: Listener) -> Self {
+        let open = members.iter().filter(|member| !member.guard.is_left_out());
+        let asked = open.map(|member| {
+            let (asked, path) = (Arc::clone(member), path.clone());
+            // A task of its own: an answer that isn't needed any more is still read, which keeps its connection.
+            (Arc::clone(member), tokio::spawn(async move { asked.narinfo(&path).await }))
+        });
+        let pending = asked.collect::<Vec<_>>().into_iter();
+        Self { path: path.clone(), pending, keys, listener, error: None }
+    }
+
+    /// The next answer that can be believed.
+    pub(crate) async fn next(&mut self) -> Option<Answer> {
+        loop {
+            let (member, answer) = self.pending.next()?;
+            let bytes = match answer.await {
+                Ok(Ok(Some(bytes))) => bytes,
+                Ok(Ok(None) | Err(CacheError::LeftOut)) => continue,
+                Ok(Err(error)) => {
+                    self.error = Some(FetchError::Cache { cache: member.guard.shown.clone(), source: error });
+                    continue;
+                }
+                Err(_) => {
+                    self.error = Some(FetchError::Interrupted);
+                    continue;
+                }
+            };
+            match self.believe(&member, &bytes) {
+                Ok(narinfo) => return Some(Answer { member, narinfo }),
+                Err(error) => self.error = Some(error),
+            }
+        }
+    }
+
+    /// A narinfo that is signed by a trusted key, or is about a path that its content names.
+    fn believe(&self, member: &Member, bytes: &[u8]) -> Result<Verified<NarInfo>, FetchError> {
+        let (cache, path) = (member.guard.shown.clone(), self.path.clone());
+        let narinfo = match NarInfo::parse(bytes, Asked::Path(&self.path)) {
+            Ok(narinfo) => narinfo,
+            Err(error) => {
+                (self.listener)(RemoteEvent::BadNarInfo { cache: cache.clone(), path, error: error.clone() });
+                return Err(FetchError::NarInfo { cache, source: error });
+            }
+        };
+        let by_content = narinfo.content_address.is_some().then(|| Verified::by_content(narinfo.clone()));
+        if let Some(Ok(narinfo)) = by_content {
+            return Ok(narinfo);
+        }
+        self.keys.verify(narinfo).map_err(|error| {
+            (self.listener)(RemoteEvent::NotTrusted { cache: cache.clone(), path, error: error.clone() });
+            FetchError::NotTrusted { cache, source: error }
+        })
+    }
+}
