@@ -1,0 +1,339 @@
+//! Servers and networks that fail: what it costs, what is told, and that the next cache is asked.
+
+use std::net::TcpListener;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use nixcache_remote::{Outcome, RemoteEvent, RemoteOptions};
+
+use crate::server::{Memory, Reply, Request, Server, Then};
+use crate::support::{SHORT, Sample, Watched, failed, fetched, options};
+
+/// A cache with one path, uncompressed.
+fn cache() -> (Memory, Sample) {
+    let (memory, sample) = (Memory::default(), Sample::new("sample", 100_000));
+    sample.put_plain(&memory);
+    (memory, sample)
+}
+
+/// Options under which a silent cache is given up soon.
+fn impatient(caches: &[&str]) -> RemoteOptions {
+    let mut options = options(caches);
+    options.network.patience = SHORT;
+    options
+}
+
+/// Samples that no cache has, to ask for many things at once.
+fn many() -> Vec<nixcache_core::nix::StorePath> {
+    (0..30).map(|number| Sample::with(&format!("sample-{number}"), b"").path).collect()
+}
+
+/// Answers requests for narinfos with these, one after the other, then as usual.
+fn narinfo_answers(memory: &Memory, answers: Vec<Reply>) -> Server {
+    let next = AtomicUsize::new(0);
+    memory.serve_with(move |request| {
+        let asked = request.target.ends_with(".narinfo");
+        asked.then(|| answers.get(next.fetch_add(1, Ordering::SeqCst)).cloned()).flatten()
+    })
+}
+
+#[test]
+fn what_a_server_does_not_have_is_a_miss() {
+    for status in [404, 410, 403] {
+        let (memory, sample) = cache();
+        let server = narinfo_answers(&memory, vec![Reply::status(status)]);
+        let watched = Watched::of(&[&server.url()]);
+        assert!(matches!(watched.fetch_one(&sample.path), Outcome::Missing), "{status}");
+        assert!(watched.events().is_empty(), "{status}: {:?}", watched.events());
+        // A miss is not remembered.
+        assert!(fetched(watched.fetch_one(&sample.path)).0 == sample.nar);
+    }
+}
+
+#[test]
+fn a_server_that_wants_a_credential_is_left_out() {
+    for (status, target) in [(401, ".narinfo"), (403, "/nix-cache-info"), (401, "/nix-cache-info")] {
+        let (memory, sample) = cache();
+        let server = memory.serve_with(move |request| request.target.ends_with(target).then(|| Reply::status(status)));
+        let watched = Watched::of(&[&server.url()]);
+        assert!(matches!(watched.fetch_one(&sample.path), Outcome::Missing));
+        let told = watched.left_out();
+        assert_eq!(told.len(), 1);
+        assert!(told[0].contains(&format!("({status})")), "{told:?}");
+        let asked = server.requests().len();
+        watched.fetch(&many());
+        assert_eq!(server.requests().len(), asked, "it is not asked again");
+    }
+}
+
+#[test]
+fn passing_failures_are_tried_again() {
+    for status in [408, 429, 500, 502, 503, 504] {
+        let (memory, sample) = cache();
+        let server = narinfo_answers(&memory, vec![Reply::status(status), Reply::status(status)]);
+        let watched = Watched::of(&[&server.url()]);
+        assert!(fetched(watched.fetch_one(&sample.path)).0 == sample.nar, "{status}");
+        assert!(watched.events().is_empty());
+    }
+}
+
+#[test]
+fn failures_that_stay_are_not() {
+    for status in [400, 501, 505, 511, 418] {
+        let (memory, sample) = cache();
+        let server = narinfo_answers(&memory, vec![Reply::status(status)]);
+        let watched = Watched::of(&[&server.url()]);
+        let error = failed(watched.fetch_one(&sample.path));
+        assert!(error.contains(&format!("status {status}")), "{error}");
+        assert_eq!(server.count("GET", ".narinfo"), 1);
+    }
+}
+
+#[test]
+fn a_server_that_only_fails_is_left_out() {
+    let server = Server::new(|_| Reply::status(500));
+    let watched = Watched::of(&[&server.url()]);
+    watched.fetch(&many());
+    assert_eq!(watched.left_out().len(), 1);
+    let asked = server.requests().len();
+    assert!(matches!(watched.fetch_one(&many()[0]), Outcome::Missing));
+    assert_eq!(server.requests().len(), asked);
+}
+
+#[test]
+fn retry_after_is_honoured_up_to_a_limit() {
+    let (memory, sample) = cache();
+    let server = narinfo_answers(&memory, vec![Reply::with(429, &[("Retry-After", "0")], b"")]);
+    assert!(fetched(Watched::of(&[&server.url()]).fetch_one(&sample.path)).0 == sample.nar);
+
+    for asked in ["3600", "Wed, 21 Oct 2065 07:28:00 GMT"] {
+        let server = narinfo_answers(&memory, vec![Reply::with(503, &[("Retry-After", asked)], b"")]);
+        let watched = Watched::of(&[&server.url()]);
+        assert!(matches!(watched.fetch_one(&sample.path), Outcome::Missing));
+        assert_eq!(watched.left_out().len(), 1);
+        assert_eq!(server.count("GET", ".narinfo"), 1);
+    }
+}
+
+#[test]
+fn a_dead_port_is_left_out_and_the_next_cache_asked() {
+    let (memory, sample) = cache();
+    let server = memory.serve();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let watched = Watched::of(&[&format!("http://127.0.0.1:{port}"), &server.url()]);
+    assert!(fetched(watched.fetch_one(&sample.path)).0 == sample.nar);
+    watched.fetch(&many());
+    assert_eq!(watched.left_out().len(), 1, "one warning");
+}
+
+#[test]
+fn a_black_hole_is_left_out_and_the_next_cache_asked() {
+    let (memory, sample) = cache();
+    let server = memory.serve();
+    // Takes connections, as far as the kernel does it alone, and never says a word.
+    let hole = TcpListener::bind("127.0.0.1:0").unwrap();
+    let hole_url = format!("http://127.0.0.1:{}", hole.local_addr().unwrap().port());
+    let mut options = impatient(&[&hole_url]);
+    options.caches.push(server.url().parse().unwrap());
+    let watched = Watched::new(options);
+    let mut paths = many();
+    paths.push(sample.path.clone());
+    // The good cache answers at once, and has no need of patience; the time out is the other's.
+    let outcome = watched.fetch(&paths).pop().unwrap();
+    assert!(fetched(outcome).0 == sample.nar);
+    let left_out: Vec<_> = watched.events().into_iter().collect();
+    assert!(matches!(&left_out[..], [RemoteEvent::CacheLeftOut { cache, .. }] if *cache == hole_url), "{left_out:?}");
+}
+
+#[test]
+fn a_server_that_trickles_is_left_out() {
+    let head = "HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n";
+    for (suffix, bytes) in [(".narinfo", "HTTP/1.1 200"), (".narinfo", head), (".nar", head)] {
+        let (memory, sample) = cache();
+        let server = memory.serve_with(move |request| request.is_get(suffix).then(|| Reply::raw(bytes, Then::Trickle)));
+        let watched = Watched::new(impatient(&[&server.url()]));
+        assert!(!matches!(watched.fetch_one(&sample.path), Outcome::Fetched { .. }));
+        assert_eq!(watched.left_out().len(), 1, "{suffix} {bytes}");
+    }
+}
+
+#[test]
+fn a_server_that_stops_in_the_middle_is_left_out() {
+    let (memory, sample) = cache();
+    let stops = memory.clone();
+    let server = memory.serve_with(move |request| {
+        request.is_get(".nar").then(|| {
+            let reply = stops.answer(request);
+            Reply::raw(&reply.bytes[..50_000], Then::Hang)
+        })
+    });
+    let watched = Watched::new(impatient(&[&server.url()]));
+    assert!(!matches!(watched.fetch_one(&sample.path), Outcome::Fetched { .. }));
+    assert_eq!(watched.left_out().len(), 1);
+}
+
+#[test]
+fn one_request_that_hangs_is_given_up_alone() {
+    let (memory, sample) = cache();
+    let stuck = Sample::new("stuck", 10);
+    let name = format!("/{}", stuck.narinfo_name());
+    let server = memory.serve_with(move |request| (request.target == name).then(|| Reply::raw("", Then::Hang)));
+    let mut options = options(&[&server.url()]);
+    options.network.request_limit = Duration::from_secs(2);
+    let watched = Watched::new(options);
+    let error = failed(watched.fetch_one(&stuck.path));
+    assert!(error.contains("wait longer"), "{error}");
+    assert!(fetched(watched.fetch_one(&sample.path)).0 == sample.nar);
+    assert!(watched.left_out().is_empty());
+}
+
+#[test]
+fn a_connection_cut_at_any_stage_fails_clearly() {
+    for (suffix, at) in
+        [(".narinfo", 0), (".narinfo", 20), (".narinfo", 100), (".nar", 0), (".nar", 200), (".nar", 90_000)]
+    {
+        let (memory, sample) = cache();
+        let whole = memory.clone();
+        let server = memory.serve_with(move |request| request.is_get(suffix).then(|| whole.answer(request).cut(at)));
+        let watched = Watched::of(&[&server.url()]);
+        let error = failed(watched.fetch_one(&sample.path));
+        assert!(error.contains(if suffix == ".nar" { "read the NAR" } else { "ask http" }), "{suffix} {at}: {error}");
+        assert!(watched.left_out().is_empty());
+    }
+}
+
+#[test]
+fn a_cut_narinfo_is_asked_for_again() {
+    let (memory, sample) = cache();
+    let whole = memory.answer(&request(&format!("/{}", sample.narinfo_name())));
+    let server = narinfo_answers(&memory, vec![whole.clone().cut(100), whole.cut(0)]);
+    assert!(fetched(Watched::of(&[&server.url()]).fetch_one(&sample.path)).0 == sample.nar);
+}
+
+fn request(target: &str) -> Request {
+    Request { method: "GET".into(), target: target.into(), headers: Default::default(), body: Vec::new() }
+}
+
+/// Cuts the first answer for a NAR after `at` bytes, and changes the second.
+fn cut_once(memory: &Memory, at: usize, change: impl Fn(Reply) -> Reply + Send + Sync + 'static) -> Server {
+    let (whole, asked) = (memory.clone(), AtomicUsize::new(0));
+    memory.serve_with(move |request| {
+        request.is_get(".nar").then(|| match asked.fetch_add(1, Ordering::SeqCst) {
+            0 => whole.answer(request).cut(at),
+            _ => change(whole.answer(request)),
+        })
+    })
+}
+
+#[test]
+fn a_long_transfer_goes_on_where_it_broke() {
+    let (mut memory, sample) = cache();
+    memory.ranges = true;
+    let server = cut_once(&memory, 60_000, |reply| reply);
+    let watched = Watched::of(&[&server.url()]);
+    assert!(fetched(watched.fetch_one(&sample.path)).0 == sample.nar);
+    let requests: Vec<_> = server.requests().into_iter().filter(|request| request.is_get(".nar")).collect();
+    assert_eq!(requests.len(), 2);
+    assert!(requests[1].headers["range"].starts_with("bytes=59"), "{:?}", requests[1]);
+    assert_eq!(requests[1].headers["if-range"], "\"1\"");
+    assert!(watched.events().is_empty());
+}
+
+#[test]
+fn a_transfer_goes_on_only_in_the_same_file() {
+    type Change = fn(Reply) -> Reply;
+    let changes: [Change; 3] = [
+        |_| Reply::with(206, &[("ETag", "\"2\""), ("Content-Range", "bytes 59000-100000/100001")], b"other"),
+        |_| Reply::with(206, &[("ETag", "\"1\""), ("Content-Range", "bytes 0-4/5")], b"other"),
+        |_| Reply::with(200, &[("ETag", "\"1\"")], b"other"),
+    ];
+    for change in changes {
+        let (mut memory, sample) = cache();
+        memory.ranges = true;
+        let server = cut_once(&memory, 60_000, change);
+        let error = failed(Watched::of(&[&server.url()]).fetch_one(&sample.path));
+        assert!(error.contains("read the NAR"), "{error}");
+    }
+}
+
+#[test]
+fn oversized_answers_are_refused() {
+    let huge = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 1_u64 << 40);
+    let chunk = format!("100000\r\n{}\r\n", "x".repeat(0x10_0000));
+    let endless = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{}", chunk.repeat(3));
+    let header = format!("HTTP/1.1 200 OK\r\nX: {}\r\n\r\n", "x".repeat(1 << 20));
+    let headers = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(10_000));
+    for answer in [huge, endless, header, headers] {
+        let (memory, sample) = cache();
+        let server = memory
+            .serve_with(move |request| request.is_get(".narinfo").then(|| Reply::raw(answer.as_str(), Then::Close)));
+        let error = failed(Watched::of(&[&server.url()]).fetch_one(&sample.path));
+        assert!(error.contains("more than") || error.contains("exchange data"), "{error}");
+    }
+}
+
+#[test]
+fn an_encoding_that_was_not_asked_for_is_refused() {
+    let (memory, sample) = cache();
+    let server = narinfo_answers(&memory, vec![Reply::with(200, &[("Content-Encoding", "br")], b"x")]);
+    let error = failed(Watched::of(&[&server.url()]).fetch_one(&sample.path));
+    assert!(error.contains("encoding br"), "{error}");
+}
+
+#[test]
+fn a_corrupt_cache_does_not_hide_a_good_one() {
+    let (memory, sample) = cache();
+    let good = memory.serve();
+    let bad = memory.serve_with(|request| {
+        request.is_get(".nar").then(|| Reply::with(200, &[], b"<html>sign in to the network</html>"))
+    });
+    let watched = Watched::of(&[&bad.url(), &good.url()]);
+    let (nar, cache) = fetched(watched.fetch_one(&sample.path));
+    assert!(nar == sample.nar);
+    assert_eq!(cache, good.url());
+    assert!(matches!(&watched.events()[..], [RemoteEvent::BadNar { cache, .. }] if *cache == bad.url()));
+}
+
+#[test]
+fn the_first_cache_in_order_is_preferred() {
+    let (memory, sample) = cache();
+    let (first, second) = (memory.serve(), memory.serve());
+    let preferred = |caches: &[&str]| fetched(Watched::of(caches).fetch_one(&sample.path)).1;
+    assert_eq!(preferred(&[&first.url(), &second.url()]), first.url());
+    let near = format!("{}?priority=10", second.url());
+    assert_eq!(preferred(&[&first.url(), &near]), near);
+}
+
+#[test]
+fn what_is_given_up_does_not_hold_anyone() {
+    let hole = TcpListener::bind("127.0.0.1:0").unwrap();
+    let watched = Watched::of(&[&format!("http://127.0.0.1:{}", hole.local_addr().unwrap().port())]);
+    let mut fetching = watched.remote.fetching(|_, _| Ok(()));
+    many().into_iter().enumerate().for_each(|(tag, path)| fetching.want(tag as u64, path));
+    assert_eq!(fetching.under_way(), 30);
+    // With a patience of minutes, this would not end.
+    drop(fetching);
+    drop(watched);
+}
+
+#[test]
+fn giving_up_waits_for_the_readers_alone() {
+    let (memory, sample) = cache();
+    let whole = memory.clone();
+    let server = memory.serve_with(move |request| {
+        request.is_get(".nar").then(|| Reply::raw(&whole.answer(request).bytes[..50_000], Then::Hang))
+    });
+    let watched = Watched::of(&[&server.url()]);
+    let (began, begun) = std::sync::mpsc::channel();
+    let (ended, end) = std::sync::mpsc::channel();
+    let mut fetching = watched.remote.fetching(move |_, nar| {
+        began.send(()).unwrap();
+        let result = std::io::copy(nar, &mut std::io::sink());
+        ended.send(result.is_err()).unwrap();
+        Ok(())
+    });
+    fetching.want(0, sample.path);
+    begun.recv().unwrap();
+    drop(fetching);
+    assert_eq!(end.try_recv(), Ok(true), "the reader has come to its end, with an error");
+}

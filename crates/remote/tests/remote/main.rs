@@ -1,0 +1,14 @@
+//! Caches from outside: one suite for all kinds of cache, and servers that fail in every way.
+//!
+//! All servers are on loopback. Where a test needs time to run out, the time is short and nothing else can happen;
+//! where it must not, the time is long.
+
+#![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
+
+mod conformance;
+mod content;
+mod faults;
+mod publishing;
+mod server;
+mod support;
+mod trust;

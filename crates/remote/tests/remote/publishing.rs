@@ -1,0 +1,202 @@
+//! Publishing when something is in the way.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use nixcache_remote::NewPath;
+
+use crate::server::{Memory, Reply};
+use crate::support::{SHORT, Sample, Watched, chain, options, publish_options};
+
+/// The order in which things were written, by their endings.
+fn written(server: &crate::server::Server) -> Vec<String> {
+    let puts = server.requests().into_iter().filter(|request| request.method == "PUT");
+    puts.map(|request| request.target).collect()
+}
+
+#[test]
+fn a_nar_goes_before_its_narinfo_and_a_reference_before_what_refers_to_it() {
+    let memory = Memory::default();
+    let server = memory.serve();
+    let leaf = Sample::new("leaf", 1 << 20);
+    let middle = Sample::new("middle", 10).referring_to(&leaf);
+    let top = Sample::new("top", 10).referring_to(&middle).referring_to(&leaf);
+    let report = Watched::new(publish_options(&[&server.url()])).publish(&[&leaf, &middle, &top]);
+    assert_eq!((report.published, report.failed.len()), (3, 0));
+    let written = written(&server);
+    let place = |name: &str| written.iter().position(|target| target.contains(name)).unwrap();
+    let mut before = place("nix-cache-info");
+    for sample in [&leaf, &middle, &top] {
+        let narinfo = String::from_utf8(memory.get(&sample.narinfo_name()).unwrap()).unwrap();
+        let nar = narinfo.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
+        assert!(before < place(nar) && place(nar) < place(&sample.narinfo_name()), "{written:?}");
+        before = place(&sample.narinfo_name());
+    }
+}
+
+#[test]
+fn uploads_are_made_as_nix_makes_them() {
+    let server = Memory::default().serve();
+    Watched::new(publish_options(&[&server.url()])).publish(&[&Sample::new("sample", 1 << 20)]);
+    for request in server.requests().iter().filter(|request| request.method == "PUT") {
+        let expected = match request.target.rsplit('.').next().unwrap() {
+            "narinfo" => "text/x-nix-narinfo",
+            "zst" => "application/x-nix-nar",
+            _ => "text/x-nix-cache-info",
+        };
+        assert_eq!(request.headers["content-type"], expected);
+        assert_eq!(request.headers["content-length"], request.body.len().to_string());
+    }
+    assert_eq!(server.count("PUT", ".zst"), 1);
+}
+
+#[test]
+fn a_cache_that_refuses_is_left_out_and_the_others_go_on() {
+    for status in [401, 403] {
+        let (refusing, taking) = (Memory::default(), Memory::default());
+        let refusing = refusing.serve_with(move |request| (request.method == "PUT").then(|| Reply::status(status)));
+        let taking = taking.serve();
+        let watched = Watched::new(publish_options(&[&refusing.url(), &taking.url()]));
+        let samples: Vec<_> = (0..10).map(|number| Sample::new(&format!("sample-{number}"), 100)).collect();
+        let report = watched.publish(&samples.iter().collect::<Vec<_>>());
+        assert_eq!((report.published, report.failed.len()), (10, 10));
+        assert!(report.failed.iter().all(|(_, cache, _)| *cache == refusing.url()));
+        assert_eq!(watched.left_out().len(), 1, "one warning");
+    }
+}
+
+#[test]
+fn a_cache_that_may_only_be_read_is_still_read() {
+    let memory = Memory::default();
+    let sample = Sample::new("sample", 100);
+    sample.put_plain(&memory);
+    let server = memory.serve_with(|request| (request.method == "PUT").then(|| Reply::status(403)));
+    let mut options = options(&[&server.url()]);
+    options.publish = options.caches.clone();
+    let watched = Watched::new(options);
+    assert_eq!(watched.publish(&[&Sample::new("other", 1)]).failed.len(), 1);
+    assert_eq!(watched.left_out().len(), 1);
+    crate::support::fetched(watched.fetch_one(&sample.path));
+}
+
+#[test]
+fn a_dead_or_silent_cache_costs_one_warning() {
+    let hole = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://127.0.0.1:{}", hole.local_addr().unwrap().port());
+    for url in ["http://127.0.0.1:1", silent.as_str()] {
+        let mut options = publish_options(&[url]);
+        options.network.patience = SHORT;
+        let watched = Watched::new(options);
+        let samples = [Sample::new("a", 1), Sample::new("b", 1)];
+        let report = watched.publish(&[&samples[0], &samples[1]]);
+        assert_eq!((report.published, report.already_there, report.failed.len()), (0, 0, 2));
+        assert_eq!(watched.left_out().len(), 1);
+    }
+}
+
+#[test]
+fn a_cache_that_is_dead_for_reading_is_not_tried_for_writing() {
+    let dead = "http://127.0.0.1:1";
+    let mut options = options(&[dead]);
+    options.publish = options.caches.clone();
+    let watched = Watched::new(options);
+    watched.fetch_one(&Sample::new("sample", 1).path);
+    assert_eq!(watched.publish(&[&Sample::new("other", 1)]).failed.len(), 1);
+    assert_eq!(watched.left_out().len(), 1, "not a second time");
+}
+
+#[test]
+fn passing_failures_of_an_upload_are_tried_again() {
+    let memory = Memory::default();
+    let (puts, whole) = (AtomicUsize::new(0), memory.clone());
+    // Every second upload fails, whatever it is; the others count.
+    let server = memory.serve_with(move |request| {
+        let fails = request.method == "PUT" && puts.fetch_add(1, Ordering::SeqCst) % 2 == 0;
+        Some(if fails { Reply::status(503) } else { whole.answer(request) })
+    });
+    let watched = Watched::new(publish_options(&[&server.url()]));
+    let sample = Sample::new("sample", 300_000);
+    let report = watched.publish(&[&sample]);
+    assert_eq!((report.published, report.failed.len()), (1, 0));
+    let reader = Watched::of(&[&server.url()]);
+    assert!(crate::support::fetched(reader.fetch_one(&sample.path)).0 == sample.nar);
+}
+
+#[test]
+fn what_refers_to_a_failure_is_not_published() {
+    let memory = Memory::default();
+    let server = memory.serve();
+    let broken = Sample::new("broken", 1);
+    let top = Sample::new("top", 1).referring_to(&broken);
+    let other = Sample::new("other", 1);
+    let watched = Watched::new(publish_options(&[&server.url()]));
+    let mut publishing = watched.remote.publishing();
+    publishing.offer(NewPath {
+        path: broken.path.clone(),
+        references: BTreeSet::new(),
+        pack: Box::new(|_| Err(std::io::Error::other("the artifact is gone"))),
+    });
+    publishing.offer(top.new_path());
+    publishing.offer(other.new_path());
+    let mut report = publishing.finish();
+    assert_eq!(report.published, 1);
+    report.failed.sort_by_key(|(path, ..)| path.name().clone());
+    let failed: Vec<_> = report.failed.iter().map(|(_, _, error)| chain(error)).collect();
+    assert_eq!(failed[0], "pack it: the artifact is gone");
+    assert!(failed[1].contains("-broken, which it refers to"), "{failed:?}");
+    assert!(memory.get(&top.narinfo_name()).is_none());
+    assert!(watched.left_out().is_empty());
+}
+
+#[test]
+fn a_panic_while_packing_harms_nothing_else() {
+    let server = Memory::default().serve();
+    let broken = Sample::new("broken", 1);
+    let watched = Watched::new(publish_options(&[&server.url()]));
+    let mut publishing = watched.remote.publishing();
+    let pack = Box::new(|_: &mut dyn std::io::Write| panic!("on purpose"));
+    publishing.offer(NewPath { path: broken.path.clone(), references: BTreeSet::new(), pack });
+    publishing.offer(Sample::new("other", 1).new_path());
+    let report = publishing.finish();
+    assert_eq!((report.published, report.failed.len()), (1, 1));
+}
+
+#[test]
+fn a_path_is_packed_once_and_only_if_it_is_missing() {
+    let (first, second) = (Memory::default().serve(), Memory::default().serve());
+    let sample = Sample::new("sample", 1000);
+    let packed = Arc::new(AtomicUsize::new(0));
+    let publish = || {
+        let watched = Watched::new(publish_options(&[&first.url(), &second.url()]));
+        let mut publishing = watched.remote.publishing();
+        for _ in 0..3 {
+            let (packed, nar) = (Arc::clone(&packed), sample.nar.clone());
+            let pack = Box::new(move |destination: &mut dyn std::io::Write| {
+                packed.fetch_add(1, Ordering::SeqCst);
+                destination.write_all(&nar)
+            });
+            publishing.offer(NewPath { path: sample.path.clone(), references: BTreeSet::new(), pack });
+        }
+        publishing.finish()
+    };
+    let report = publish();
+    assert_eq!((report.published, report.already_there), (1, 0));
+    assert_eq!(packed.load(Ordering::SeqCst), 1);
+    let narinfo = |server: &crate::server::Server| {
+        server.requests().into_iter().find(|request| request.is("PUT", &format!("/{}", sample.narinfo_name()))).unwrap()
+    };
+    let sizes = |server| String::from_utf8(narinfo(server).body).unwrap();
+    assert_eq!(sizes(&first), sizes(&second));
+    let report = publish();
+    assert_eq!((report.published, report.already_there, report.bytes), (0, 1, 0));
+    assert_eq!(packed.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn kinds_of_cache_that_can_only_be_read_are_refused_at_once() {
+    for url in ["cachix://mine", "attic://attic.example.org/team"] {
+        let error = nixcache_remote::Remote::new(publish_options(&[url]), |_| ()).err().unwrap();
+        assert_eq!(error.to_string(), format!("publish to {url}: this kind of cache can only be read"));
+    }
+}
