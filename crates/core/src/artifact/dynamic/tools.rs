@@ -9,7 +9,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 
 /// Programs that run the compiler that comes next.
-const WRAPPERS: [&str; 6] = ["ccache", "sccache", "distcc", "icecc", "buildcache", "firebuild"];
+const WRAPPERS: [&str; 8] = ["ccache", "sccache", "distcc", "icecc", "buildcache", "firebuild", "cachepot", "kache"];
 
 /// The files behind a command such as `cc`, `/opt/bin/gcc -m64` or `ccache clang`: the program, and where that is
 /// a compiler cache, the compiler. Empty if there is none.
@@ -74,7 +74,7 @@ mod tests {
         for path in ["caches", "bin"] {
             std::fs::create_dir(root.join(path)).unwrap();
         }
-        for program in ["bin/gcc-12", "bin/ccache"] {
+        for program in ["bin/gcc-12", "bin/ccache", "bin/cachepot", "bin/kache"] {
             std::fs::write(root.join(program), program).unwrap();
             std::fs::set_permissions(root.join(program), std::fs::Permissions::from_mode(0o755)).unwrap();
         }
@@ -86,6 +86,9 @@ mod tests {
         assert_eq!(files("cc"), [root.join("bin/gcc-12")]);
         assert_eq!(files("cc -m64"), [root.join("bin/gcc-12")]);
         assert_eq!(files("ccache cc"), [root.join("bin/ccache"), root.join("bin/gcc-12")]);
+        for cache in ["cachepot", "kache"] {
+            assert_eq!(files(&format!("{cache} cc")), [root.join("bin").join(cache), root.join("bin/gcc-12")]);
+        }
         assert_eq!(files(&format!("{root}/bin/cc")), [root.join("bin/gcc-12")]);
         assert!(files("text").is_empty() && files("clang").is_empty() && files("").is_empty());
     }
