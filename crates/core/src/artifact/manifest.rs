@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::artifact::dynamic::{DynamicInput, InputValue};
 use crate::cargo::dep_info::RelocatableDepInfo;
+use crate::cargo::directives::is_obeyed;
 use crate::cargo::fingerprint::RelocatableFingerprint;
 use crate::cargo::layout::{CargoHash, FingerprintStem};
 use crate::digest::{ContentDigest, KeyHasher};
@@ -93,7 +94,7 @@ impl ArtifactFile {
 
 impl UnitArtifact {
     /// The digest of what dependents of a unit can see: its file names and their content, and for a run also
-    /// what the script printed. Cargo's hash is in it, as it is in the names and paths that dependents use.
+    /// what the script told cargo. Cargo's hash is in it, as it is in the names and paths that dependents use.
     pub fn output_digest(
         hash: CargoHash,
         files: &[ArtifactFile],
@@ -101,7 +102,7 @@ impl UnitArtifact {
         links: &[(Utf8PathBuf, String)],
         run: Option<&RunOutput>,
     ) -> ContentDigest {
-        let mut hasher = KeyHasher::new("unit-output/1");
+        let mut hasher = KeyHasher::new("unit-output/2");
         hasher.field("hash", hash.to_string());
         for file in files.iter().filter(|file| !file.is_probe()) {
             hasher.field("path", file.path.as_str()).field("content", file.blob.digest.as_bytes());
@@ -111,7 +112,11 @@ impl UnitArtifact {
         for (path, target) in links {
             hasher.field("link", path.as_str()).field("target", target);
         }
-        hasher.optional("stdout", run.map(|run| run.stdout.as_str()));
+        if let Some(run) = run {
+            // What the script says besides may name this machine's programs and places.
+            let obeyed = run.stdout.lines().map(str::trim).filter(|line| is_obeyed(line));
+            hasher.list("directives", obeyed.collect::<Vec<_>>());
+        }
         hasher.digest()
     }
 
@@ -128,5 +133,25 @@ impl UnitArtifact {
             && !self.package.is_empty()
             && !self.package.contains(['/', '\\'])
             && self.package != ".."
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dependents_of_a_run_are_pinned_to_what_cargo_obeys() {
+        let digest = |stdout: &str| {
+            let run = RunOutput { stdout: stdout.to_owned(), stderr: String::new() };
+            UnitArtifact::output_digest("0123456789abcdef".parse().unwrap(), &[], &[], &[], Some(&run))
+        };
+        let plain = digest("cargo::rustc-cfg=x\ncargo:root=/usr\n");
+        let talkative =
+            "running: \"/home/a/cc\"\ncargo::rustc-cfg=x\ncargo:warning=w\n  cargo:root=/usr\r\nexit status: 0\n";
+        assert_eq!(digest(talkative), plain);
+        assert_ne!(digest("cargo::rustc-cfg=y\ncargo:root=/usr\n"), plain);
+        assert_ne!(digest("cargo:root=/usr\ncargo::rustc-cfg=x\n"), plain);
+        assert_ne!(digest("cargo::rustc-cfg=x\n"), plain);
     }
 }

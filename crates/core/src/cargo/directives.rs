@@ -148,6 +148,13 @@ impl Directives {
     }
 }
 
+/// Whether cargo obeys a line of a build script's output. What is no directive is read by nobody, and neither is a
+/// warning by any program: cargo shows it.
+pub fn is_obeyed(line: &str) -> bool {
+    let line = line.trim();
+    line.starts_with("cargo:") && !["cargo:warning=", "cargo::warning="].iter().any(|prefix| line.starts_with(prefix))
+}
+
 fn parse_line(text: &str, moved: Option<(&str, &str)>, into: &mut Vec<Directive>) -> Result<(), &'static str> {
     let (key, value, new_syntax) = if let Some(rest) = text.strip_prefix("cargo::") {
         let (key, value) = rest.split_once('=').ok_or("has no `=`")?;
@@ -225,6 +232,16 @@ mod tests {
 
     fn parse(output: &str) -> Vec<Directive> {
         Directives::parse(output.as_bytes(), None).unwrap().directives
+    }
+
+    #[test]
+    fn what_is_for_people_is_not_obeyed() {
+        for line in ["cargo::rustc-cfg=x", "  cargo:root=/x", "cargo:warnings=2", "cargo:rerun-if-changed=a"] {
+            assert!(is_obeyed(line), "{line}");
+        }
+        for line in ["running: \"cc\"", "", "cargo:warning=w", " cargo::warning=w", "CARGO:x=y"] {
+            assert!(!is_obeyed(line), "{line}");
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use super::graph::{
 };
 
 /// The version of every key. Any change to what a row holds, or to the artifact format, moves it.
-const DOMAIN: &str = "unit-inputs/3";
+const DOMAIN: &str = "unit-inputs/4";
 
 /// What all units of one build share.
 #[derive(Clone, Debug, Default)]

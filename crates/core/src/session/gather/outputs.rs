@@ -14,7 +14,7 @@ use crate::artifact::dynamic::inputs_of_binary;
 use crate::artifact::scan::{FileReferences, HideError, Scanner, hide_in_text, takes_place};
 use crate::artifact::{ArtifactFile, FileClass, RunOutput};
 use crate::cargo::dep_info::RustcDepInfo;
-use crate::cargo::directives::Directives;
+use crate::cargo::directives::{Directives, is_obeyed};
 use crate::cargo::record::InvocationRecord;
 use crate::store::{BlobRef, Placement, hash_and_scan, hash_file};
 use crate::unit::{CrateType, PlannedUnit, TargetKind};
@@ -126,7 +126,7 @@ impl Gatherer<'_, '_> {
         let files = self.address.layout.run_files(&self.address.package, self.address.hash);
         let stdout = read(&files.stdout)?;
         let directives = Directives::parse(&stdout, None).map_err(NotKept::Directives)?;
-        let stdout = self.text(stdout, &files.stdout)?;
+        let stdout = self.script_output(&stdout)?;
         let stderr = match fs::read(&files.stderr) {
             Ok(stderr) => self.lossy_text(&stderr),
             Err(_) => String::new(),
@@ -140,6 +140,20 @@ impl Gatherer<'_, '_> {
                 .map_err(|source| NotKept::File { path: files.stdout.clone(), source })?;
         }
         Ok((RunOutput { stdout, stderr }, directives))
+    }
+
+    /// A build script's output. Directives matter, and bind the unit where they cannot be relocated. The rest is for
+    /// people: the commands that the `cc` crate ran, and the like.
+    fn script_output(&mut self, bytes: &[u8]) -> Result<String, NotKept> {
+        let mut text = String::with_capacity(bytes.len());
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            match std::str::from_utf8(line) {
+                Ok(line) if is_obeyed(line) => text.push_str(&self.hidden(line)?),
+                // Cargo passes over lines that are not UTF-8.
+                _ => text.push_str(&self.lossy_text(line)),
+            }
+        }
+        Ok(text)
     }
 
     fn directory(&mut self, root: &Utf8Path, relative: &Utf8Path) -> Result<(), NotKept> {
