@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use camino::{Utf8Path, Utf8PathBuf};
-use nixcache_core::artifact::RootKind;
 use nixcache_core::cargo::fingerprint::package_stamp;
 use nixcache_core::cargo::layout::BuildLocks;
 use nixcache_core::cargo::record::{PathRemap, RecorderSession};
@@ -20,6 +19,7 @@ use nixcache_core::store::{Lease, LocalStore, StoreError};
 use nixcache_core::unit::{PlannedPackage, UnitGraph, UnitIndex};
 
 use crate::child::{CargoCall, end_as};
+use crate::launcher;
 use crate::lookup::{LeaseSource, StoreLookup};
 use crate::machine::MachineCache;
 use crate::report::{Report, bytes, chain};
@@ -230,27 +230,25 @@ impl Build<'_> {
         machine: &MachineCache,
         summary: &mut Summary,
     ) -> Outcome {
-        let wrapper = build.config.rustc_wrapper.as_ref().map(|wrapper| wrapper.to_string());
-        let own = std::env::current_exe().ok().and_then(|own| Utf8PathBuf::from_path_buf(own).ok());
+        let wrapper = build.config.rustc_wrapper.as_deref().filter(|wrapper| !launcher::is_own(wrapper));
         // Whose units cargo is not to build.
         let refused = match self.scope {
             Scope::Everything => BTreeSet::new(),
             Scope::Dependencies => own_packages(&build.graph),
         };
-        let recorder = match (prepared.resolution.leaves_work(), own) {
-            (true, Some(own)) => {
-                let session = prepared.session.recorder(build, wrapper.clone(), self.settings, &refused);
-                session.map(|file| (own, file))
-            }
-            _ => None,
-        };
-        let with_recorder = recorder.is_some();
-        let notes = format!("{} {wrapper:?} {with_recorder}", build.toolchain.rustc);
+        // Files that were restored may name the launcher, so it is put in its place in any case.
+        let program = launcher::recorder(&self.settings.store, wrapper);
+        let recorder = program.filter(|_| prepared.resolution.leaves_work()).and_then(|program| {
+            let session = prepared.session.recorder(build, wrapper.map(Utf8Path::to_string), self.settings, &refused);
+            session.map(|file| (program, file))
+        });
+        let called = recorder.as_ref().map(|(program, _)| program);
+        let notes = format!("{} {wrapper:?} {called:?}", build.toolchain.rustc);
         machine.place_rustc_info(build.build_directory(), &notes);
         let call = CargoCall {
             cargo: &build.toolchain.cargo,
             arguments: self.arguments,
-            recorder: recorder.as_ref().map(|(own, file)| (own.as_path(), file.clone())),
+            recorder: recorder.as_ref().map(|(program, file)| (program.as_path(), file.clone())),
             // What cargo says of refused members is no news.
             output: (self.scope == Scope::Dependencies).then(|| prepared.session.output_file()).flatten(),
         };
@@ -359,8 +357,7 @@ impl Session {
         let mut remaps: Vec<PathRemap> = build
             .roots
             .iter()
-            .filter(|(kind, _)| *kind != RootKind::Sysroot)
-            .map(|(kind, path)| PathRemap { from: path.to_owned(), to: kind.remapped().to_owned() })
+            .filter_map(|(kind, path)| Some(PathRemap { from: path.to_owned(), to: kind.remapped()?.to_owned() }))
             .collect();
         remaps.reverse();
         let mut session = RecorderSession::new(self.records.clone(), remaps, wrapper);
@@ -369,6 +366,7 @@ impl Session {
             session.not_remapped = members.map(|package| package.root().to_owned()).collect();
         }
         session.refused = refused.clone();
+        session.rustc.clone_from(&build.toolchain.rustc);
         let file = self.directory.as_ref()?.join("session.json");
         session.write(&file).ok().map(|()| file)
     }

@@ -5,6 +5,7 @@
 //! <store>/machine/
 //!     toolchain-<digest of what was asked>.json
 //!     rustc-info-<digest of compiler and wrapper>.json     cargo's `.rustc_info.json`
+//!     launcher/                                            see `launcher`
 //! ```
 
 use camino::{Utf8Path, Utf8PathBuf};

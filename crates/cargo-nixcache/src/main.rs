@@ -2,11 +2,13 @@
 
 mod arguments;
 mod build;
+mod c_compiler;
 mod child;
 mod cli;
 mod commands;
 mod exit;
 mod facts;
+mod launcher;
 mod lookup;
 mod machine;
 mod metadata_cache;

@@ -9,7 +9,8 @@
 //! Rustdoc has no such wrapper in cargo, so `doc` units pass unseen and are never kept.
 //!
 //! Build scripts find us in their `RUSTC_WRAPPER` and use us for their probes. What a probe leaves in `OUT_DIR` is
-//! remapped like everything else, but it is no unit: nothing is recorded.
+//! remapped like everything else, but it is no unit: nothing is recorded. Some run a C compiler through us, as the
+//! `cc` crate does for a wrapper with our [`launcher`]'s name: see [`c_compiler`]. Every other program is run as it is.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -21,18 +22,33 @@ use nixcache_core::cargo::incremental;
 use nixcache_core::cargo::invocation::{RustcInvocation, expand_response_files};
 use nixcache_core::cargo::record::{CargoVariables, InvocationRecord, RECORDER_VARIABLE, RecorderSession};
 
+use crate::{c_compiler, launcher};
+
 /// Does what the recorder does and does not return on Unix, or returns the exit code elsewhere. `None` if cargo
 /// (or the user) called this binary as something else.
 pub(crate) fn run_if_called() -> Option<ExitCode> {
-    let session_file = env::var_os(RECORDER_VARIABLE)?;
-    let arguments: Vec<OsString> = env::args_os().skip(1).collect();
-    // Cargo passes the name of a subcommand as its first argument. The variable is inherited by the tests and
-    // programs that `cargo nixcache test` and `run` start, which may themselves call `cargo nixcache`.
-    let first = arguments.first()?;
-    if first == "nixcache" || first.as_encoded_bytes().starts_with(b"-") {
+    let mut words = env::args_os();
+    let is_launcher = words.next().is_some_and(|own| launcher::is_cache(&own));
+    let words: Vec<OsString> = words.collect();
+    let session_file = env::var_os(RECORDER_VARIABLE);
+    // The launcher is called without the variable too: by what a build script left behind, or with an environment
+    // of its own.
+    if session_file.is_none() && !is_launcher {
         return None;
     }
-    let session = Utf8Path::from_path(Path::new(&session_file)).and_then(|file| RecorderSession::read(file).ok());
+    let session = session_file.as_deref().and_then(|file| Utf8Path::from_path(Path::new(file)));
+    let session = session.and_then(|file| RecorderSession::read(file).ok());
+    // Cargo passes the name of a subcommand as its first argument. The variable is inherited by the tests and
+    // programs that `cargo nixcache test` and `run` start, which may themselves call `cargo nixcache`.
+    let first = words.first()?;
+    if first.as_encoded_bytes().starts_with(b"-") {
+        // Not for us. Perhaps for the cache whose name we have.
+        let cache = session.as_ref().and_then(|session| session.wrapper.clone()).filter(|_| is_launcher)?;
+        return Some(run(&PreparedCall { programs: vec![cache.into()], arguments: words }, None));
+    }
+    if first == "nixcache" && !is_launcher {
+        return None;
+    }
     let is_refused = |session: &RecorderSession| {
         let manifest = env::var("CARGO_MANIFEST_DIR").map(Utf8PathBuf::from);
         env::var_os("CARGO_CRATE_NAME").is_some() && manifest.is_ok_and(|manifest| session.refused.contains(&manifest))
@@ -40,7 +56,11 @@ pub(crate) fn run_if_called() -> Option<ExitCode> {
     if session.as_ref().is_some_and(is_refused) {
         return Some(ExitCode::FAILURE);
     }
-    Some(run(&prepare(session.as_ref(), arguments), session.as_ref()))
+    let Some(session) = session else { return Some(run(&PreparedCall::of_one_program(words), None)) };
+    if is_rustc(&session, &words) {
+        return Some(run(&prepare_rustc(&session, words), Some(&session)));
+    }
+    Some(run_other(&session, PreparedCall::of_one_program(words)))
 }
 
 /// Programs first, then arguments, as they are to be run.
@@ -49,10 +69,51 @@ struct PreparedCall {
     arguments: Vec<OsString>,
 }
 
-fn prepare(session: Option<&RecorderSession>, mut programs: Vec<OsString>) -> PreparedCall {
+impl PreparedCall {
+    fn of_one_program(mut words: Vec<OsString>) -> Self {
+        let arguments = words.split_off(1);
+        Self { programs: words, arguments }
+    }
+}
+
+/// Whether this is a call of rustc, or of a workspace wrapper around it. Cargo says so by a variable when it compiles
+/// a unit; its questions and build scripts' probes are told by rustc's name.
+fn is_rustc(session: &RecorderSession, words: &[OsString]) -> bool {
+    let name = |word: &OsString| Path::new(word).file_name().map(OsStr::to_owned);
+    let own = session.rustc.file_name().map(OsString::from);
+    let has_its_name = |word: &OsString| {
+        let name = name(word);
+        name == own || name.is_some_and(|name| ["rustc", "rustc.exe"].iter().any(|rustc| name == *rustc))
+    };
+    !c_compiler::is_c_compiler(&words[0])
+        && (env::var_os("CARGO_CRATE_NAME").is_some() || words.iter().take(2).any(has_its_name))
+}
+
+/// Runs a program that is not rustc, as a build script wants it.
+fn run_other(session: &RecorderSession, mut call: PreparedCall) -> ExitCode {
+    let program = call.programs[0].clone();
+    let is_c = c_compiler::is_c_compiler(&program);
+    // A wrapper that the `cc` crate does not take for a compiler cache is not run around C compilers without us.
+    if let Some(wrapper) = &session.wrapper
+        && (!is_c || launcher::is_cache(wrapper.as_ref()))
+    {
+        call.programs.insert(0, wrapper.into());
+    }
+    if is_c {
+        let mapping = c_compiler::mapping(session, &program, &call.arguments);
+        if !mapping.is_empty() {
+            let arguments: Vec<_> = mapping.into_iter().chain(call.arguments.iter().cloned()).collect();
+            if c_compiler::succeeds(command(&call, &arguments)) {
+                return ExitCode::SUCCESS;
+            }
+        }
+    }
+    run(&call, None)
+}
+
+fn prepare_rustc(session: &RecorderSession, mut programs: Vec<OsString>) -> PreparedCall {
     let arguments = programs.split_off(1 + usize::from(programs.get(1).is_some_and(|second| is_program(second))));
     let mut call = PreparedCall { programs, arguments };
-    let Some(session) = session else { return call };
     let remap = recorded_call(session, &call);
     if let Some(wrapper) = &session.wrapper {
         call.programs.insert(0, wrapper.into());

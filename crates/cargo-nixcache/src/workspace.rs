@@ -17,6 +17,7 @@ use nixcache_core::store::LocalStore;
 use nixcache_core::unit::{BuildFacts, CompilePlatform, UnitGraph, UnitIndex, UnitInputs, unit_inputs};
 
 use crate::facts;
+use crate::launcher;
 use crate::machine::MachineCache;
 use crate::metadata_cache::{Question, configuration_files};
 use crate::settings::Settings;
@@ -173,7 +174,8 @@ impl PlannedBuild {
             .collect();
 
         let cargo_home = cargo_home(&environment, config.current_dir());
-        let roots = roots(&build_directory, &target_directory, &cargo_home, &toolchain, &workspace_root);
+        let launcher = launcher::directory(&settings.store);
+        let roots = roots(&build_directory, &target_directory, &cargo_home, &toolchain, &workspace_root, launcher);
         let build: BuildFacts = facts::build_facts(&facts::Sources {
             environment: &environment,
             config: &config,
@@ -304,6 +306,7 @@ fn roots(
     cargo_home: &Utf8Path,
     toolchain: &Toolchain,
     workspace: &Utf8Path,
+    launcher: Option<Utf8PathBuf>,
 ) -> Roots {
     let mut entries = vec![
         (RootKind::BuildDirectory, build.to_owned()),
@@ -317,5 +320,6 @@ fn roots(
     if toolchain.sysroot.components().count() > 3 {
         entries.push((RootKind::Sysroot, toolchain.sysroot.clone()));
     }
+    entries.extend(launcher.map(|directory| (RootKind::Launcher, directory)));
     Roots::new(entries)
 }

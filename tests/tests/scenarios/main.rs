@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "these are tests")]
 
+mod c_code;
 mod commands;
 mod count;
 mod declared;

@@ -18,12 +18,15 @@ pub enum RootKind {
     Sysroot,
     /// The workspace root.
     Workspace,
+    /// The directory by which the recorder is called. No source lies in it, but `configure` scripts write down
+    /// how they call the compiler.
+    Launcher,
 }
 
 impl RootKind {
     /// All of them.
-    pub const ALL: [Self; 5] =
-        [Self::BuildDirectory, Self::TargetDirectory, Self::CargoHome, Self::Sysroot, Self::Workspace];
+    pub const ALL: [Self; 6] =
+        [Self::BuildDirectory, Self::TargetDirectory, Self::CargoHome, Self::Sysroot, Self::Workspace, Self::Launcher];
 
     /// What stands for the directory in stored text and paths.
     pub fn placeholder(self) -> &'static str {
@@ -33,17 +36,20 @@ impl RootKind {
             Self::CargoHome => "@nixcache{cargo-home}@",
             Self::Sysroot => "@nixcache{sysroot}@",
             Self::Workspace => "@nixcache{workspace}@",
+            Self::Launcher => "@nixcache{launcher}@",
         }
     }
 
     /// What `--remap-path-prefix` puts in its place in compiled code. The workspace becomes `.`: debuggers
     /// then find members' sources when they are started from the workspace root.
-    pub fn remapped(self) -> &'static str {
+    /// `None` for directories that hold no sources.
+    pub fn remapped(self) -> Option<&'static str> {
         match self {
-            Self::BuildDirectory | Self::TargetDirectory => "/nixcache/target",
-            Self::CargoHome => "/nixcache/cargo",
-            Self::Sysroot => "/nixcache/sysroot",
-            Self::Workspace => ".",
+            Self::BuildDirectory | Self::TargetDirectory => Some("/nixcache/target"),
+            Self::CargoHome => Some("/nixcache/cargo"),
+            // The standard library names its sources by a path of its own already.
+            Self::Sysroot | Self::Launcher => None,
+            Self::Workspace => Some("."),
         }
     }
 }

@@ -25,7 +25,7 @@ use super::invocation::RustcInvocation;
 pub const RECORDER_VARIABLE: &str = "NIXCACHE_RECORDER";
 
 /// The version of both formats. They never outlive one run of one binary: another version is an error.
-pub const RECORD_VERSION: u32 = 1;
+pub const RECORD_VERSION: u32 = 2;
 
 /// What went wrong with a session file or a record.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +77,8 @@ pub struct RecorderSession {
     remaps: Vec<PathRemap>,
     /// The user's own `RUSTC_WRAPPER`, which is run around rustc as cargo would.
     pub wrapper: Option<String>,
+    /// The compiler, by the name that cargo calls it.
+    pub rustc: Utf8PathBuf,
     /// The manifest directories of packages whose paths are left as they are.
     pub not_remapped: BTreeSet<Utf8PathBuf>,
     /// The manifest directories of packages that are not to be compiled at all: their units fail at once.
@@ -93,6 +95,7 @@ impl RecorderSession {
             records,
             remaps,
             wrapper,
+            rustc: Utf8PathBuf::from("rustc"),
             not_remapped: BTreeSet::new(),
             refused: BTreeSet::new(),
         }
@@ -119,6 +122,25 @@ impl RecorderSession {
     pub fn remap_arguments(&self) -> Vec<String> {
         let argument = |remap: &PathRemap| format!("--remap-path-prefix={}={}", remap.from, remap.to);
         self.remaps.iter().map(argument).collect()
+    }
+
+    /// The same for gcc and clang, which are run in `directory`. They too go before the caller's own.
+    ///
+    /// Both compare texts, not paths: `/w` is the beginning of `/workshop`. So the separator is mapped with the
+    /// directory. Of several that match gcc takes the last; clang the longest for macros, and the shortest
+    /// for debug information before release 17. The working directory itself stands without a separator, and in
+    /// debug information only.
+    pub fn file_prefix_arguments(&self, directory: &Utf8Path) -> Vec<String> {
+        // Which `=` is the one between the two is for the compiler to guess.
+        let clear = self.remaps.iter().filter(|remap| !remap.from.as_str().contains('='));
+        let mut arguments = Vec::new();
+        for PathRemap { from, to } in clear {
+            if from == directory {
+                arguments.push(format!("-fdebug-prefix-map={from}={to}"));
+            }
+            arguments.push(format!("-ffile-prefix-map={from}/={to}/"));
+        }
+        arguments
     }
 }
 
@@ -308,12 +330,21 @@ mod tests {
         let expected =
             ["--remap-path-prefix=/w=.", "--remap-path-prefix=/w/target=/t", "--remap-path-prefix=/home/a/.cargo=/c"];
         assert_eq!(session.remap_arguments(), expected);
+        assert_eq!(
+            session.file_prefix_arguments("/w".into()),
+            [
+                "-fdebug-prefix-map=/w=.",
+                "-ffile-prefix-map=/w/=./",
+                "-ffile-prefix-map=/w/target/=/t/",
+                "-ffile-prefix-map=/home/a/.cargo/=/c/"
+            ]
+        );
 
         let temporary = tempfile::tempdir().unwrap();
         let file = Utf8Path::from_path(temporary.path()).unwrap().join("session");
         session.write(&file).unwrap();
         assert_eq!(RecorderSession::read(&file).unwrap(), session);
-        fs::write(&file, fs::read_to_string(&file).unwrap().replace("\"version\":1", "\"version\":9")).unwrap();
+        fs::write(&file, fs::read_to_string(&file).unwrap().replace("\"version\":2", "\"version\":9")).unwrap();
         assert!(matches!(RecorderSession::read(&file), Err(RecordError::Version { version: 9, .. })));
     }
 }

@@ -116,6 +116,7 @@ fn root_name(root: RootKind) -> &'static str {
         RootKind::CargoHome => "cargo home",
         RootKind::Sysroot => "toolchain",
         RootKind::Workspace => "workspace",
+        RootKind::Launcher => "launcher",
     }
 }
 
