@@ -8,6 +8,7 @@ pub mod artifact;
 pub mod cargo;
 pub mod digest;
 pub mod environment;
+pub mod exchange;
 pub mod nix;
 pub mod plan;
 pub mod session;
