@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use nixcache_core::nix::KeyName;
 
 /// The program as cargo runs it: `cargo-nixcache nixcache …`.
 #[derive(Debug, Parser)]
@@ -46,6 +47,27 @@ pub(crate) struct Options {
     /// The size that the local store may grow to, such as 20GiB; 0 for no limit
     #[arg(long, value_name = "SIZE", env = "NIXCACHE_STORE_SIZE")]
     pub(crate) store_size: Option<String>,
+    /// Caches to fetch from, in order
+    #[arg(long, value_name = "URL", env = "NIXCACHE_CACHES")]
+    pub(crate) cache: Vec<String>,
+    /// Caches to publish to
+    #[arg(long, value_name = "URL", env = "NIXCACHE_PUBLISH")]
+    pub(crate) publish: Vec<String>,
+    /// Keys whose signatures count, as NAME:BASE64
+    #[arg(long, value_name = "KEY", env = "NIXCACHE_TRUSTED_KEYS")]
+    pub(crate) trusted_key: Vec<String>,
+    /// The key that signs what is published
+    #[arg(long, value_name = "FILE", env = "NIXCACHE_SECRET_KEY_FILE")]
+    pub(crate) secret_key_file: Option<Utf8PathBuf>,
+    /// Fetch nothing
+    #[arg(long)]
+    pub(crate) no_fetch: bool,
+    /// Publish nothing
+    #[arg(long)]
+    pub(crate) no_publish: bool,
+    /// Use no cache that is not a directory
+    #[arg(long)]
+    pub(crate) offline: bool,
     /// Write what happened to FILE, as JSON
     #[arg(long, value_name = "FILE", env = "NIXCACHE_SUMMARY")]
     pub(crate) summary: Option<Utf8PathBuf>,
@@ -107,6 +129,23 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Publish what the store holds for a build
+    Push {
+        /// Cargo's command and arguments [default: build]
+        #[arg(value_name = "CARGO ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Fetch what the caches hold for a build, and build nothing
+    Pull {
+        /// Cargo's command and arguments [default: build]
+        #[arg(value_name = "CARGO ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Make the key that signs what is published, or show the one to give to others
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
     /// Show the settings, and where each came from
     Config {
         /// As JSON
@@ -133,11 +172,25 @@ impl Command {
         match self {
             Self::Cargo(arguments)
             | Self::Deps { arguments }
+            | Self::Push { arguments }
+            | Self::Pull { arguments }
             | Self::Plan { arguments, .. }
             | Self::Why { arguments, .. } => Some(arguments),
             _ => None,
         }
     }
+}
+
+/// What to do about keys.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum KeyCommand {
+    /// Make a key in a file that only you can read, and print what others need to trust it
+    Generate {
+        /// Its name, such as cache.example.org-1
+        name: KeyName,
+    },
+    /// Print what others need to trust the key
+    Public,
 }
 
 /// The shells whose completion of `cargo` can be extended.

@@ -12,12 +12,14 @@ use nixcache_core::cargo::layout::BuildLocks;
 use nixcache_core::cargo::record::{PathRemap, RecorderSession};
 use nixcache_core::environment::Environment;
 use nixcache_core::session::{
-    CollectContext, CollectReport, Collector, Ledger, Resolution, RestoreContext, RestoreReport, UnitState, resolve,
-    restore,
+    CollectContext, CollectReport, Collector, KeptUnit, Ledger, Resolution, RestoreContext, RestoreReport, UnitState,
+    resolve, restore,
 };
 use nixcache_core::store::{Lease, LocalStore, StoreError};
 use nixcache_core::unit::{PlannedPackage, UnitGraph, UnitIndex};
+use nixcache_remote::Remote;
 
+use crate::caches::{self, Fetch, Publisher};
 use crate::child::{CargoCall, end_as};
 use crate::launcher;
 use crate::lookup::{LeaseSource, StoreLookup};
@@ -125,7 +127,8 @@ impl Build<'_> {
         summary: &mut Summary,
     ) -> Outcome {
         summary.units.planned = build.graph.units.len() as u64;
-        let mut prepared = match self.prepare(build, store, report, summary) {
+        let remote = if self.dry_run { None } else { self.remote(build, report) };
+        let mut prepared = match self.prepare(build, store, remote.as_ref(), report, summary) {
             Ok(prepared) => prepared,
             Err(why) => {
                 report.warning(&format!("nothing is cached: {why}"));
@@ -136,7 +139,19 @@ impl Build<'_> {
             crate::commands::plan::show(build, &prepared.resolution);
             return Outcome::Code(ExitCode::SUCCESS);
         }
-        self.build_rest(build, store, &mut prepared, report, machine, summary)
+        self.build_rest(build, store, remote.as_ref(), &mut prepared, report, machine, summary)
+    }
+
+    /// The caches of the settings. Without them everything goes on.
+    fn remote(&self, build: &PlannedBuild, report: &Report) -> Option<Remote> {
+        for url in &self.settings.caches.proposed {
+            report
+                .detail("Cache", &format!("this workspace proposes {url}; it is used once your own settings name it"));
+        }
+        caches::open(&self.settings.caches, &build.environment, *report).unwrap_or_else(|error| {
+            report.warning(&format!("no cache is used: {}", chain(&error)));
+            None
+        })
     }
 
     /// Resolves and restores.
@@ -144,6 +159,7 @@ impl Build<'_> {
         &self,
         build: &PlannedBuild,
         store: &LocalStore,
+        remote: Option<&Remote>,
         report: &Report,
         summary: &mut Summary,
     ) -> Result<PreparedBuild, String> {
@@ -161,6 +177,13 @@ impl Build<'_> {
         if self.dry_run {
             return Ok(PreparedBuild { resolution, ledger, session, profile });
         }
+        if let Some(remote) = remote.filter(|remote| remote.can_fetch() && resolution.leaves_work()) {
+            let fetch = Fetch { build, store, remote, ledger: &ledger, lookup: &lookup, report };
+            let (resolved, fetched) =
+                timed(&mut summary.seconds.resolve, || fetch.run(resolution)).map_err(|error| chain(&error))?;
+            resolution = resolved;
+            summary.bytes.fetched = fetched.bytes;
+        }
         let restored = timed(&mut summary.seconds.restore, || {
             self.restore(build, &lease, &session, &mut resolution, &mut ledger, report)
         })?;
@@ -175,7 +198,10 @@ impl Build<'_> {
         if summary.units.restored > 0 {
             let linked = if restored.linked > 0 { format!("{} linked", bytes(restored.linked)) } else { String::new() };
             let copied = if restored.copied > 0 { format!("{} copied", bytes(restored.copied)) } else { String::new() };
-            let both = [linked, copied].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
+            let fetched = summary.bytes.fetched;
+            let fetched = if fetched > 0 { format!("{} fetched", bytes(fetched)) } else { String::new() };
+            let both =
+                [fetched, linked, copied].into_iter().filter(|text| !text.is_empty()).collect::<Vec<_>>().join(", ");
             let line = format!(
                 "{} of {} units ({both}) in {:.1} s",
                 summary.units.restored,
@@ -225,6 +251,7 @@ impl Build<'_> {
         &self,
         build: &PlannedBuild,
         store: &LocalStore,
+        remote: Option<&Remote>,
         prepared: &mut PreparedBuild,
         report: &Report,
         machine: &MachineCache,
@@ -252,8 +279,9 @@ impl Build<'_> {
             // What cargo says of refused members is no news.
             output: (self.scope == Scope::Dependencies).then(|| prepared.session.output_file()).flatten(),
         };
+        let mut publisher = remote.and_then(|remote| publisher(build, store, remote, prepared, report));
         let (code, collected) = if prepared.resolution.leaves_work() {
-            build_and_collect(build, store, &call, prepared, report, summary)
+            build_and_collect(build, store, &call, prepared, publisher.as_mut(), report, summary)
         } else {
             // Nothing that cargo may still build was recorded, so there is nothing to keep.
             let code = run_cargo(&call, report, summary, |_| prepared.note(build, store, report));
@@ -265,6 +293,11 @@ impl Build<'_> {
             Scope::Dependencies => dependencies_outcome(build, prepared, &refused, &collected, report, code),
         };
         describe(build, &collected, report, summary);
+        if let Some(publisher) = publisher {
+            let published = timed(&mut summary.seconds.publish, || publisher.finish());
+            summary.bytes.published = published.bytes;
+            caches::tell_published(report, &published);
+        }
         if collected.kept > 0
             && let Err(error) = store.auto_gc(SystemTime::now())
         {
@@ -391,6 +424,7 @@ fn build_and_collect(
     store: &LocalStore,
     call: &CargoCall<'_>,
     prepared: &mut PreparedBuild,
+    mut publisher: Option<&mut Publisher<'_>>,
     report: &Report,
     summary: &mut Summary,
 ) -> (Outcome, CollectReport) {
@@ -422,7 +456,7 @@ fn build_and_collect(
             std::thread::scope(|scope| {
                 let collecting = scope.spawn(|| {
                     while !ended.load(Ordering::Acquire) {
-                        collector.poll();
+                        offer(publisher.as_deref_mut(), &collector.poll());
                         std::thread::park_timeout(POLL);
                     }
                 });
@@ -433,9 +467,35 @@ fn build_and_collect(
             });
         }
     });
-    let (collected, _) = timed(&mut summary.seconds.collect, || collector.finish(&mut prepared.ledger));
+    let (collected, kept) = timed(&mut summary.seconds.collect, || collector.finish(&mut prepared.ledger));
+    offer(publisher, &kept);
     prepared.save_ledger(build, report);
     (code, collected)
+}
+
+/// A publisher that has been offered what is in place already. A store that fails here is no reason not to build.
+fn publisher<'a>(
+    build: &'a PlannedBuild,
+    store: &LocalStore,
+    remote: &'a Remote,
+    prepared: &PreparedBuild,
+    report: &Report,
+) -> Option<Publisher<'a>> {
+    if !remote.can_publish() {
+        return None;
+    }
+    let lookup = StoreLookup::new(build, LeaseSource::Store(store));
+    let publisher = Publisher::new(build, store, remote).and_then(|mut publisher| {
+        publisher.offer_settled(&prepared.resolution, &prepared.ledger, &lookup)?;
+        Ok(publisher)
+    });
+    publisher.inspect_err(|error| report.warning(&format!("nothing is published: {}", chain(error)))).ok()
+}
+
+fn offer(publisher: Option<&mut Publisher<'_>>, kept: &[KeptUnit]) {
+    if let Some(publisher) = publisher {
+        kept.iter().for_each(|unit| publisher.offer(unit.unit, &unit.records));
+    }
 }
 
 fn run_cargo(

@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use nixcache_core::cargo::arguments::CargoCommand;
 
-use crate::arguments::{Cargo, Command, Nixcache, Options};
+use crate::arguments::{Cargo, Command, KeyCommand, Nixcache, Options};
 use crate::build::{Build, Scope};
 use crate::commands;
 use crate::exit;
@@ -52,6 +52,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify { repair } => commands::store::verify(&settings, repair),
         Command::List { json, filter } => commands::store::list(&settings, json, filter.as_deref()),
         Command::Stats { json } => commands::store::stats(&settings, json),
+        Command::Push { arguments } => commands::push::run(&settings, &with_command(arguments)),
+        Command::Pull { arguments } => commands::pull::run(&settings, &with_command(arguments)),
+        Command::Key { command: KeyCommand::Generate { name } } => commands::key::generate(&settings, name),
+        Command::Key { command: KeyCommand::Public } => commands::key::public(&settings),
         Command::Config { json } => commands::config::run(&settings, json),
         Command::Doctor => commands::doctor::run(&settings),
         Command::Completions { .. } | Command::Man => ExitCode::SUCCESS,
@@ -72,7 +76,10 @@ fn from_variables(matches: &ArgMatches) -> Vec<&'static str> {
     let matches = matches.subcommand_matches("nixcache");
     let is_variable =
         |field: &&str| matches.is_some_and(|matches| matches.value_source(field) == Some(ValueSource::EnvVariable));
-    ["store", "store_size", "summary"].into_iter().filter(is_variable).collect()
+    ["store", "store_size", "summary", "cache", "publish", "trusted_key", "secret_key_file"]
+        .into_iter()
+        .filter(is_variable)
+        .collect()
 }
 
 fn settings(

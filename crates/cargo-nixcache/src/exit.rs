@@ -12,3 +12,7 @@ pub(crate) const DAMAGED: u8 = 72;
 pub(crate) const NO_PLAN: u8 = 73;
 /// `doctor` found a problem.
 pub(crate) const PROBLEM: u8 = 74;
+/// A key can't be made or read.
+pub(crate) const KEY: u8 = 75;
+/// Caches can't be used, or did not take what was to be published.
+pub(crate) const CACHES: u8 = 76;

@@ -3,6 +3,7 @@
 mod arguments;
 mod build;
 mod c_compiler;
+mod caches;
 mod child;
 mod cli;
 mod commands;

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+/// What takes longer than this is shown while it goes on.
+const MOMENT: Duration = Duration::from_millis(400);
+
 /// How much is said, and in which colours.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Report {
@@ -63,9 +66,45 @@ impl Report {
         let _ = std::io::stderr().write_all(line.as_bytes());
     }
 
+    /// A line for work whose end nobody knows, which shows itself only if it takes longer than a moment.
+    pub(crate) fn spinner(&self, word: &'static str) -> Spinner {
+        Spinner { word, began: Instant::now(), shown: !self.quiet && self.terminal, bar: OnceLock::new() }
+    }
+
     /// A bar for work on `total` units, which shows itself only if the work takes longer than a moment.
     pub(crate) fn bar(&self, total: u64) -> Bar {
         Bar { total, began: Instant::now(), shown: !self.quiet && self.terminal, bar: OnceLock::new() }
+    }
+}
+
+/// A line that tells how work goes on whose end nobody knows; it may never be seen.
+pub(crate) struct Spinner {
+    word: &'static str,
+    began: Instant,
+    shown: bool,
+    bar: OnceLock<ProgressBar>,
+}
+
+impl Spinner {
+    /// Says where the work is.
+    pub(crate) fn say(&self, text: &str) {
+        if self.shown && self.began.elapsed() > MOMENT {
+            let bar = self.bar.get_or_init(|| {
+                let style = ProgressStyle::with_template("{prefix:>12.cyan.bold} {msg}");
+                ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr())
+                    .with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()))
+                    .with_prefix(self.word)
+            });
+            bar.set_message(text.to_owned());
+        }
+    }
+}
+
+impl Drop for Spinner {
+    fn drop(&mut self) {
+        if let Some(bar) = self.bar.get() {
+            bar.finish_and_clear();
+        }
     }
 }
 
@@ -80,7 +119,7 @@ pub(crate) struct Bar {
 impl Bar {
     /// Notes that `done` units are done.
     pub(crate) fn at(&self, done: u64) {
-        if self.shown && self.began.elapsed() > Duration::from_millis(400) {
+        if self.shown && self.began.elapsed() > MOMENT {
             let bar = self.bar.get_or_init(|| {
                 let style = ProgressStyle::with_template("{prefix:>12.cyan.bold} [{bar:27}] {pos}/{len} units");
                 let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");

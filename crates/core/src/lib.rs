@@ -2,7 +2,8 @@
 //! parts are kept and put back.
 //!
 //! Synchronous; no network, no printing, no clock, no reading of the process environment: these are
-//! passed in. Dependencies point inward: `cargo` ← `unit` ← `plan`, `artifact` ← `store`.
+//! passed in. Dependencies point inward: `nix`, `cargo` ← `unit` ← `plan`,
+//! `artifact` ← `store` ← `session` ← `exchange`.
 
 pub mod artifact;
 pub mod cargo;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs, reason = "these are tests")]
 
 mod c_code;
+mod caches;
 mod commands;
 mod count;
 mod declared;

@@ -3,8 +3,11 @@
 pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod doctor;
+pub(crate) mod key;
 pub(crate) mod man;
 pub(crate) mod plan;
+pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod store;
 pub(crate) mod why;
 
@@ -15,6 +18,7 @@ use nixcache_core::environment::Environment;
 use nixcache_core::session::{Ledger, Resolution, resolve};
 use nixcache_core::store::{LocalStore, StoreError, StoreOptions};
 
+use crate::caches::CachesError;
 use crate::exit;
 use crate::lookup::{LeaseSource, StoreLookup};
 use crate::machine::MachineCache;
@@ -29,11 +33,19 @@ pub(crate) fn open_store(settings: &Settings) -> Result<LocalStore, StoreError> 
     LocalStore::open(&settings.store, options)
 }
 
+/// A build that was planned and resolved.
+struct Resolved<'a> {
+    build: &'a PlannedBuild,
+    resolution: Resolution,
+    ledger: &'a Ledger,
+    store: &'a LocalStore,
+}
+
 /// Plans and resolves a build without touching anything, and hands it to `show`.
 fn with_resolution(
     settings: &Settings,
     arguments: &[OsString],
-    show: impl FnOnce(&PlannedBuild, &Resolution, &LocalStore) -> Result<ExitCode, StoreError>,
+    show: impl FnOnce(Resolved<'_>) -> Result<ExitCode, StoreError>,
 ) -> ExitCode {
     let environment: Environment = std::env::vars_os().collect();
     let machine = MachineCache::new(&settings.store);
@@ -54,7 +66,7 @@ fn with_resolution(
         let ledger = Ledger::read(build.build_directory(), build.layouts[0].profile());
         let lookup = StoreLookup::new(&build, LeaseSource::Held(&lease));
         let resolution = resolve(&build.graph, &build.inputs, &ledger, build.build_directory(), &lookup)?;
-        show(&build, &resolution, &store)
+        show(Resolved { build: &build, resolution, ledger: &ledger, store: &store })
     };
     resolved().unwrap_or_else(|error| store_failed(&error))
 }
@@ -64,6 +76,12 @@ pub(crate) fn store_failed(error: &StoreError) -> ExitCode {
     let hint = matches!(error, StoreError::Busy { .. }).then_some("wait for the builds that use it, and try again");
     Report::new(false, false, None).error(error, hint);
     ExitCode::from(exit::STORE)
+}
+
+/// Ends with an error of the caches.
+fn caches_failed(error: &CachesError) -> ExitCode {
+    Report::new(false, false, None).error(error, None);
+    ExitCode::from(exit::CACHES)
 }
 
 /// Writes a line to standard output. A reader that has gone away is no error.

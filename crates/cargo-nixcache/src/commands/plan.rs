@@ -31,7 +31,8 @@ struct PlanUnit {
 
 /// `cargo nixcache plan`
 pub(crate) fn run(settings: &Settings, arguments: &[OsString], json: bool) -> ExitCode {
-    super::with_resolution(settings, arguments, |build, resolution, _| {
+    super::with_resolution(settings, arguments, |resolved| {
+        let (build, resolution) = (resolved.build, &resolved.resolution);
         if json {
             show_json(build, resolution)
         } else {

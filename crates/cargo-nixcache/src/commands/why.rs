@@ -19,8 +19,8 @@ use crate::workspace::PlannedBuild;
 
 /// `cargo nixcache why`
 pub(crate) fn run(settings: &Settings, arguments: &[OsString], package: &str) -> ExitCode {
-    super::with_resolution(settings, arguments, |build, resolution, store| {
-        if explain(build, resolution, store, package)? {
+    super::with_resolution(settings, arguments, |resolved| {
+        if explain(resolved.build, &resolved.resolution, resolved.store, package)? {
             return Ok(ExitCode::SUCCESS);
         }
         print(&format!("no unit of this build belongs to a package {package:?}"));

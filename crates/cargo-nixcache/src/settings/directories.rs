@@ -36,4 +36,9 @@ impl Directories {
     pub(crate) fn user_file(&self) -> Option<Utf8PathBuf> {
         self.configuration.as_ref().map(|directory| directory.join("cargo-nixcache").join("config.toml"))
     }
+
+    /// Where the user's secret key lies, if nothing else is said.
+    pub(crate) fn key_file(&self) -> Option<Utf8PathBuf> {
+        self.configuration.as_ref().map(|directory| directory.join("cargo-nixcache").join("secret-key"))
+    }
 }

@@ -67,6 +67,16 @@ pub(super) struct Content {
     pub(super) store_size: Option<String>,
     /// Where a summary is written.
     pub(super) summary: Option<Utf8PathBuf>,
+    /// Caches to fetch from, in order.
+    pub(super) caches: Option<Vec<String>>,
+    /// Caches to publish to.
+    pub(super) publish: Option<Vec<String>>,
+    /// The keys whose signatures count.
+    pub(super) trusted_keys: Option<Vec<String>>,
+    /// The key that signs what is published.
+    pub(super) secret_key_file: Option<Utf8PathBuf>,
+    /// Users and passwords by host.
+    pub(super) netrc_file: Option<Utf8PathBuf>,
     /// How members are treated.
     pub(super) members: MembersTable,
 }

@@ -4,6 +4,7 @@
 //! A new setting is a field of [`Settings`], an option in `arguments`, a key in [`files`], and a line in
 //! [`Settings::settle`].
 
+mod caches;
 mod directories;
 mod files;
 mod size;
@@ -16,6 +17,7 @@ use self::size::parse_size;
 use crate::arguments::Options;
 use crate::report::bytes;
 
+pub(crate) use self::caches::CacheSettings;
 pub(crate) use self::directories::Directories;
 pub(crate) use self::files::{Author, ConfigurationFile, nearest_manifest, read_files};
 
@@ -39,6 +41,20 @@ pub(crate) enum SettingsError {
     Size {
         /// What was given.
         text: String,
+    },
+    /// A cache's URL is none that is known.
+    #[error("the settings name a cache that can't be used")]
+    CacheUrl {
+        /// What is wrong with it.
+        #[source]
+        source: nixcache_remote::CacheUrlError,
+    },
+    /// A trusted key is none.
+    #[error("the settings trust a key that can't be used")]
+    Key {
+        /// What is wrong with it.
+        #[source]
+        source: nixcache_core::nix::signature::KeyError,
     },
     /// No cache directory is known.
     #[error("the platform names no cache directory: give one with --store or NIXCACHE_STORE")]
@@ -102,6 +118,10 @@ pub(crate) struct Settings {
     /// Whether paths of members are remapped when they are compiled. Members with plain paths are hits only
     /// in the same directory.
     pub(crate) remap_members: bool,
+    /// Caches and keys.
+    pub(crate) caches: CacheSettings,
+    /// Where a new secret key goes, if nothing else is said.
+    pub(crate) default_key_file: Option<Utf8PathBuf>,
     /// All of them, to be shown.
     pub(crate) shown: Vec<ShownSetting>,
     /// The files that could have said something.
@@ -146,13 +166,15 @@ impl Settings {
         let (remap_members, remap_origin) = remap.unwrap_or((true, Origin::Default));
 
         let show = |key, value, origin| ShownSetting { key, value, origin };
-        let shown = vec![
+        let mut shown = vec![
             show("store", Some(store.to_string()), store_origin),
             show("store-size", store_size.map(bytes), size_origin),
             show("summary", summary.as_ref().map(Utf8PathBuf::to_string), summary_origin),
             show("members.remap-paths", Some(remap_members.to_string()), remap_origin),
         ];
-        Ok(Self { store, store_size, summary, remap_members, shown, files })
+        let default_key_file = directories.key_file();
+        let caches = CacheSettings::settle(given, &files, default_key_file.as_deref(), &mut shown)?;
+        Ok(Self { store, store_size, summary, remap_members, caches, default_key_file, shown, files })
     }
 }
 

@@ -123,6 +123,23 @@ pub fn look_up<E>(
     Ok(Walk::Unanswerable)
 }
 
+/// The records of a unit that is kept: its artifact first, then the names that lead to it, from the last to the first.
+/// Whoever is shown one of them finds what it leads to among those before it. `None` if the walk does not end at
+/// `artifact`: then something else is kept by now.
+pub fn records<E>(
+    unit: Key,
+    artifact: Key,
+    node: impl FnMut(Key) -> Result<Option<Node>, E>,
+    value: impl FnMut(&DynamicInput) -> Option<InputValue>,
+) -> Result<Option<Vec<Key>>, E> {
+    Ok(match look_up(unit, node, value)? {
+        Walk::Found(found) if found.key == artifact => {
+            Some(std::iter::once(found.key).chain(found.passed.into_iter().rev()).collect())
+        }
+        _ => None,
+    })
+}
+
 /// Where an artifact with the given inputs belongs, and the name nodes that lead there and are still missing.
 pub struct Path {
     /// The key of the artifact.

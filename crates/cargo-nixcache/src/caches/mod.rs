@@ -1,0 +1,188 @@
+//! Caches, as a build uses them: opened from the settings, asked for what the store lacks, given what it holds.
+
+mod fetch;
+mod publish;
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use camino::Utf8Path;
+use nixcache_core::environment::Environment;
+use nixcache_core::nix::SecretKey;
+use nixcache_core::nix::signature::KeyError;
+use nixcache_remote::{
+    Credentials, Netrc, NetworkOptions, Proxies, PublishReport, Remote, RemoteError, RemoteEvent, RemoteOptions,
+    TransferError, certificate_file,
+};
+
+pub(crate) use fetch::Fetch;
+pub(crate) use publish::Publisher;
+
+use crate::report::{Report, bytes, chain};
+use crate::settings::CacheSettings;
+
+/// Why caches can't be used.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CachesError {
+    /// A file that the settings or the environment name can't be read.
+    #[error("read {path}")]
+    File {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file with the secret key holds something else.
+    #[error("use the secret key in {path}")]
+    SecretKey {
+        /// The file.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: KeyError,
+    },
+    /// There is somewhere to publish to, and nothing to sign with.
+    #[error("publish: no secret key is set; make one with `cargo nixcache key generate NAME`")]
+    NoSecretKey,
+    /// `push` without a cache to publish to.
+    #[error("publish: no cache is set; name one with --publish or in `publish`")]
+    NowhereToPublish,
+    /// `pull` without a cache to fetch from.
+    #[error("fetch: no cache is set; name one with --cache or in `caches`")]
+    NowhereToFetch,
+    /// The network can't be used.
+    #[error("use caches")]
+    Remote(#[from] RemoteError),
+}
+
+/// Opens the caches that the settings name; `None` if they name none.
+pub(crate) fn open(
+    settings: &CacheSettings,
+    environment: &Environment,
+    report: Report,
+) -> Result<Option<Remote>, CachesError> {
+    if settings.fetch.is_empty() && settings.publish.is_empty() {
+        return Ok(None);
+    }
+    let mut credentials = Credentials::from_environment(environment);
+    if let Some(text) = netrc_text(settings, environment)? {
+        credentials.netrc = Netrc::parse(&text);
+    }
+    if let Some(text) = optional(&aws_profiles(environment))? {
+        credentials.aws.add_profiles(&text);
+    }
+    let certificates = match certificate_file(environment) {
+        Some(path) => Some(std::fs::read(path).map_err(|source| CachesError::File { path: path.to_owned(), source })?),
+        None => None,
+    };
+    let network =
+        NetworkOptions { proxies: Proxies::from_environment(environment), certificates, ..NetworkOptions::default() };
+    let secret_key = match &settings.secret_key_file {
+        Some(path) => Some(read_secret_key(path)?),
+        None if settings.publish.is_empty() => None,
+        None => return Err(CachesError::NoSecretKey),
+    };
+    let options = RemoteOptions {
+        caches: settings.fetch.clone(),
+        publish: settings.publish.clone(),
+        trusted_keys: settings.trusted_keys.clone(),
+        secret_key,
+        credentials,
+        network,
+    };
+    let teller = Teller { report, told: AtomicUsize::new(0) };
+    Ok(Some(Remote::new(options, move |event| teller.tell(&event))?))
+}
+
+/// Reads a file with a secret key.
+pub(crate) fn read_secret_key(path: &Utf8Path) -> Result<SecretKey, CachesError> {
+    let text = std::fs::read_to_string(path).map_err(|source| CachesError::File { path: path.to_string(), source })?;
+    SecretKey::parse(&text).map_err(|source| CachesError::SecretKey { path: path.to_string(), source })
+}
+
+/// Says what was published. What was not is no error of the build.
+pub(crate) fn tell_published(report: &Report, published: &PublishReport) {
+    if published.published > 0 {
+        report.status("Published", &format!("{} records ({})", published.published, bytes(published.bytes)));
+    }
+    for (path, cache, error) in &published.failed {
+        report.detail("Not published", &format!("{path} to {cache}: {}", chain(error)));
+    }
+    if !published.failed.is_empty() {
+        report.warning(&format!("{} records could not be published (`--verbose` says why)", published.failed.len()));
+    }
+}
+
+/// Tells the user what happened on the way.
+struct Teller {
+    report: Report,
+    told: AtomicUsize,
+}
+
+impl Teller {
+    /// A cache that is broken throughout has said enough after these.
+    const WARNINGS: usize = 5;
+
+    fn tell(&self, event: &RemoteEvent) {
+        match event {
+            RemoteEvent::CacheLeftOut { cache, error } => {
+                self.report.warning(&format!("the cache {cache} is left out of this build: {}", chain(error)));
+            }
+            RemoteEvent::NotTrusted { cache, path, error } if error.is_tampering() => {
+                self.warn(&format!("{cache} has {path} with a wrong signature: {}", chain(error)));
+            }
+            RemoteEvent::NotTrusted { cache, path, error } => {
+                self.report.detail("Not trusted", &format!("{path} of {cache}: {}", chain(error)));
+            }
+            RemoteEvent::BadNarInfo { cache, path, error } => {
+                self.warn(&format!("{cache} has no usable narinfo for {path}: {}", chain(error)));
+            }
+            RemoteEvent::BadNar { cache, path, error } => match **error {
+                // The connection broke, and was given up.
+                TransferError::Cache { .. } => {
+                    self.report.detail("Not fetched", &format!("{path} of {cache}: {}", chain(error)));
+                }
+                _ => self.warn(&format!("{cache} has {path} not as it was signed: {}", chain(error))),
+            },
+            RemoteEvent::UnsupportedCompression { cache, path, compression } => {
+                let text = format!("{path} of {cache}: its compression {compression} is not one that can be read");
+                self.report.detail("Not fetched", &text);
+            }
+            other => self.report.detail("Cache", &format!("{other:?}")),
+        }
+    }
+
+    fn warn(&self, text: &str) {
+        match self.told.fetch_add(1, Ordering::Relaxed) {
+            told if told < Self::WARNINGS => self.report.warning(text),
+            Self::WARNINGS => self.report.warning("there is more of this kind; `--verbose` shows it"),
+            _ => self.report.detail("Not fetched", text),
+        }
+    }
+}
+
+/// The file that the settings name must be there; the common ones need not.
+fn netrc_text(settings: &CacheSettings, environment: &Environment) -> Result<Option<String>, CachesError> {
+    if let Some(path) = &settings.netrc_file {
+        let read = std::fs::read_to_string(path);
+        return read.map(Some).map_err(|source| CachesError::File { path: path.to_string(), source });
+    }
+    let home = environment.get_str("HOME").map(|home| format!("{home}/.netrc"));
+    optional(&environment.get_str("NETRC").filter(|path| !path.is_empty()).map(str::to_owned).or(home))
+}
+
+fn aws_profiles(environment: &Environment) -> Option<String> {
+    let named = environment.get_str("AWS_SHARED_CREDENTIALS_FILE").filter(|path| !path.is_empty());
+    named.map(str::to_owned).or_else(|| environment.get_str("HOME").map(|home| format!("{home}/.aws/credentials")))
+}
+
+fn optional(path: &Option<String>) -> Result<Option<String>, CachesError> {
+    let Some(path) = path else { return Ok(None) };
+    match std::fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+            Ok(None)
+        }
+        Err(source) => Err(CachesError::File { path: path.clone(), source }),
+    }
+}

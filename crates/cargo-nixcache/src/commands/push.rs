@@ -1,0 +1,35 @@
+//! `push`: publishes what the store holds for a build.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use super::caches_failed;
+use crate::caches::{self, CachesError, Publisher};
+use crate::exit;
+use crate::lookup::{LeaseSource, StoreLookup};
+use crate::report::Report;
+use crate::settings::Settings;
+
+/// `cargo nixcache push`
+pub(crate) fn run(settings: &Settings, arguments: &[OsString]) -> ExitCode {
+    super::with_resolution(settings, arguments, |resolved| {
+        let command = &resolved.build.command;
+        let report = Report::new(command.quiet, command.verbose > 0, command.color.as_deref());
+        let remote = match caches::open(&settings.caches, &resolved.build.environment, report) {
+            Ok(Some(remote)) if remote.can_publish() => remote,
+            Ok(_) => return Ok(caches_failed(&CachesError::NowhereToPublish)),
+            Err(error) => return Ok(caches_failed(&error)),
+        };
+        let lookup = StoreLookup::new(resolved.build, LeaseSource::Store(resolved.store));
+        let mut publisher = Publisher::new(resolved.build, resolved.store, &remote)?;
+        publisher.offer_settled(&resolved.resolution, resolved.ledger, &lookup)?;
+        let published = publisher.finish();
+        caches::tell_published(&report, &published);
+        if published.failed.is_empty() {
+            report.status("Finished", &format!("{} records were there already", published.already_there));
+            Ok(ExitCode::SUCCESS)
+        } else {
+            Ok(ExitCode::from(exit::CACHES))
+        }
+    })
+}

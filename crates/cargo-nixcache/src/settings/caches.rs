@@ -1,0 +1,120 @@
+//! The settings of caches: where to fetch from, where to publish to, whose signatures count.
+//!
+//! A workspace comes from anybody, so its files decide nothing here. What they say is a proposal that is shown, until
+//! the user says the same (`cargo nixcache use`).
+
+use camino::{Utf8Path, Utf8PathBuf};
+use nixcache_core::nix::{PublicKey, TrustedKeys};
+use nixcache_remote::CacheUrl;
+
+use super::files::{Author, Content};
+use super::{ConfigurationFile, GivenOptions, Origin, SettingsError, ShownSetting, first};
+
+/// Caches, keys, and what may be done with them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct CacheSettings {
+    /// Where to fetch from, in order.
+    pub(crate) fetch: Vec<CacheUrl>,
+    /// Where to publish to.
+    pub(crate) publish: Vec<CacheUrl>,
+    /// Whose signatures count.
+    pub(crate) trusted_keys: TrustedKeys,
+    /// The key that signs what is published.
+    pub(crate) secret_key_file: Option<Utf8PathBuf>,
+    /// Users and passwords by host.
+    pub(crate) netrc_file: Option<Utf8PathBuf>,
+    /// Caches that the workspace proposes and the user doesn't use.
+    pub(crate) proposed: Vec<CacheUrl>,
+}
+
+/// A list as the settings give it: the entries as they were written, and where they came from.
+type Given = (Vec<String>, Origin);
+
+impl CacheSettings {
+    /// Settles them, and adds what `config` shows to `shown`.
+    pub(super) fn settle(
+        given: GivenOptions<'_>,
+        files: &[ConfigurationFile],
+        default_key_file: Option<&Utf8Path>,
+        shown: &mut Vec<ShownSetting>,
+    ) -> Result<Self, SettingsError> {
+        let GivenOptions { options, from_variables, directory } = given;
+        let users: Vec<ConfigurationFile> = files.iter().filter(|file| file.author == Author::User).cloned().collect();
+        let origin = |field, flag, variable| {
+            if from_variables.contains(&field) { Origin::Variable(variable) } else { Origin::Flag(flag) }
+        };
+        let list = |option: &[String], origin: Origin, of: fn(&Content) -> Option<&Vec<String>>| -> Given {
+            // One flag, or the variable, can hold several.
+            let words: Vec<String> =
+                option.iter().flat_map(|text| text.split_whitespace()).map(str::to_owned).collect();
+            if !words.is_empty() {
+                return (words, origin);
+            }
+            first(&users, |file| of(&file.content).cloned()).unwrap_or((Vec::new(), Origin::Default))
+        };
+        let file = |option: &Option<Utf8PathBuf>, origin: Origin, of: fn(&Content) -> Option<&Utf8PathBuf>| {
+            let option = option.as_ref().filter(|path| !path.as_str().is_empty());
+            let option = option.map(|path| (directory.join(path), origin));
+            option.or_else(|| first(&users, |file| of(&file.content).map(|path| file.resolve(path))))
+        };
+        let fetch = list(&options.cache, origin("cache", "--cache", "NIXCACHE_CACHES"), |f| f.caches.as_ref());
+        let publish =
+            list(&options.publish, origin("publish", "--publish", "NIXCACHE_PUBLISH"), |f| f.publish.as_ref());
+        let keys = list(&options.trusted_key, origin("trusted_key", "--trusted-key", "NIXCACHE_TRUSTED_KEYS"), |f| {
+            f.trusted_keys.as_ref()
+        });
+        let secret = file(
+            &options.secret_key_file,
+            origin("secret_key_file", "--secret-key-file", "NIXCACHE_SECRET_KEY_FILE"),
+            |f| f.secret_key_file.as_ref(),
+        );
+        // A key that was made without a word on its place is used without one too.
+        let made = || Some((default_key_file.filter(|path| path.is_file())?.to_owned(), Origin::Default));
+        let secret = secret.or_else(made);
+        let netrc = file(&None, Origin::Default, |f| f.netrc_file.as_ref());
+
+        let mut settings = Self { secret_key_file: None, ..Self::default() };
+        for key in &keys.0 {
+            let key: PublicKey = key.parse().map_err(|source| SettingsError::Key { source })?;
+            settings.trusted_keys.insert(key);
+        }
+        settings.fetch = urls(&fetch.0)?;
+        settings.publish = urls(&publish.0)?;
+        for file in files.iter().filter(|file| file.author == Author::Workspace) {
+            let proposed = urls(file.content.caches.as_deref().unwrap_or_default())?;
+            settings.proposed.extend(proposed.into_iter().filter(|url| !settings.fetch.contains(url)));
+        }
+
+        let show_urls = |urls: &[CacheUrl]| {
+            (!urls.is_empty()).then(|| urls.iter().map(CacheUrl::to_string).collect::<Vec<_>>().join(" "))
+        };
+        let key_names = settings.trusted_keys.iter().map(|key| key.name().to_string()).collect::<Vec<_>>().join(" ");
+        let (secret, secret_origin) = secret.map_or((None, Origin::Default), |(path, origin)| (Some(path), origin));
+        let (netrc, netrc_origin) = netrc.map_or((None, Origin::Default), |(path, origin)| (Some(path), origin));
+        let show = |key, value, origin| ShownSetting { key, value, origin };
+        shown.extend([
+            show("caches", show_urls(&settings.fetch), fetch.1),
+            show("publish", show_urls(&settings.publish), publish.1),
+            show("trusted-keys", Some(key_names).filter(|names| !names.is_empty()), keys.1),
+            show("secret-key-file", secret.as_ref().map(Utf8PathBuf::to_string), secret_origin),
+            show("netrc-file", netrc.as_ref().map(Utf8PathBuf::to_string), netrc_origin),
+        ]);
+        settings.secret_key_file = secret;
+        settings.netrc_file = netrc;
+        if options.no_fetch {
+            settings.fetch.clear();
+        }
+        if options.no_publish {
+            settings.publish.clear();
+        }
+        if options.offline {
+            settings.fetch.retain(|url| !url.is_remote());
+            settings.publish.retain(|url| !url.is_remote());
+        }
+        Ok(settings)
+    }
+}
+
+fn urls(texts: &[String]) -> Result<Vec<CacheUrl>, SettingsError> {
+    texts.iter().map(|text| text.parse().map_err(|source| SettingsError::CacheUrl { source })).collect()
+}
