@@ -37,6 +37,15 @@ pub(crate) trait Files: Send + Sync {
     /// Whether a file is there, and its size if that can be known.
     fn look<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Option<u64>>, CacheError>>;
 
+    /// Those of many paths that have no narinfo, in one request; `None` if this kind of place can't say.
+    fn missing_of<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+    ) -> BoxFuture<'a, Result<Option<Vec<StorePathHash>>, CacheError>> {
+        let _ = hashes;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// Makes a small file. False if there is one already, as far as this kind of place can tell; then it stays.
     fn create<'a>(
         &'a self,
@@ -151,6 +160,9 @@ impl<F: Files> Cache for StandardCache<F> {
 impl<F: Files> WritableCache for StandardCache<F> {
     fn missing<'a>(&'a self, hashes: &'a [StorePathHash]) -> BoxFuture<'a, Result<Vec<StorePathHash>, CacheError>> {
         Box::pin(async move {
+            if let Some(missing) = self.files.missing_of(hashes).await? {
+                return Ok(missing);
+            }
             let asked = stream::iter(hashes.to_vec()).map(|hash| async move {
                 let there = self.files.look(&narinfo_name(&hash)).await?;
                 Ok((hash, there.is_none()))

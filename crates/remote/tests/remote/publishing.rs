@@ -200,3 +200,48 @@ fn kinds_of_cache_that_can_only_be_read_are_refused_at_once() {
         assert_eq!(error.to_string(), format!("publish to {url}: this kind of cache can only be read"));
     }
 }
+
+#[test]
+fn a_server_that_answers_in_bulk_is_not_asked_for_each() {
+    let samples: Vec<_> = (0..50).map(|number| Sample::new(&format!("sample-{number}"), 100)).collect();
+    let memory = Memory::default();
+    let answers = memory.clone();
+    // The first question waits until all are offered, so that the others are asked for together.
+    let (all_offered, offered) = std::sync::mpsc::channel::<()>();
+    let offered = std::sync::Mutex::new(offered);
+    let server = memory.serve_with(move |request| {
+        if request.method == "HEAD" {
+            // Goes through at once when the other end has gone.
+            let _ = offered.lock().unwrap().recv();
+        }
+        Some(match request.is("POST", "/api/v1/missing") {
+            true => {
+                let asked = String::from_utf8(request.body.clone()).unwrap();
+                let missing = asked.replace("\"hashes\"", "\"missing\"").replacen('{', "{\"version\":1,", 1);
+                Reply::with(200, &[], missing.as_bytes())
+            }
+            false => answers.answer(request),
+        })
+    });
+    let watched = Watched::new(publish_options(&[&server.url()]));
+    let mut publishing = watched.remote.publishing();
+    samples.iter().for_each(|sample| publishing.offer(sample.new_path()));
+    drop(all_offered);
+    let report = publishing.finish();
+    assert_eq!((report.published, report.failed.len()), (50, 0));
+    let bulk = server.requests().iter().filter(|request| request.is("POST", "/api/v1/missing")).count();
+    assert!((1..=13).contains(&bulk), "four paths or more in each question: {bulk}");
+}
+
+#[test]
+fn a_server_that_does_not_answer_in_bulk_is_asked_for_each() {
+    for reply in [Reply::status(404), Reply::status(405), Reply::with(200, &[], b"<html>hello</html>")] {
+        let memory = Memory::default();
+        let server = memory.serve_with(move |request| (request.method == "POST").then(|| reply.clone()));
+        let samples: Vec<_> = (0..10).map(|number| Sample::new(&format!("sample-{number}"), 100)).collect();
+        let watched = Watched::new(publish_options(&[&server.url()]));
+        let report = watched.publish(&samples.iter().collect::<Vec<_>>());
+        assert_eq!((report.published, report.failed.len()), (10, 0));
+        assert!(server.count("POST", "/api/v1/missing") <= 1, "it isn't asked like this again");
+    }
+}

@@ -1,13 +1,15 @@
 //! `http://` and `https://`: a cache behind a server, read as Nix reads it and written as `nix copy` writes it.
 
 mod body;
+mod bulk;
 mod request;
 
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use nixcache_core::nix::NarUrl;
+use nixcache_core::nix::{NarUrl, StorePathHash};
 use reqwest::header::HeaderValue;
 use reqwest::{Method, Response, StatusCode};
 use url::Url;
@@ -28,6 +30,8 @@ pub(crate) struct Http {
     authorization: Option<HeaderValue>,
     client: reqwest::Client,
     options: NetworkOptions,
+    /// Whether the server answers questions about many paths. Unknown until it was asked one.
+    bulk: Arc<OnceLock<bool>>,
 }
 
 /// An address as it may be shown: without user, password and query, which can hold a token.
@@ -47,7 +51,7 @@ impl Http {
         client: reqwest::Client,
         options: NetworkOptions,
     ) -> Self {
-        Self { base, authorization, client, options }
+        Self { base, authorization, client, options, bulk: Arc::default() }
     }
 
     fn url(&self, name: &str) -> Result<Url, CacheError> {
@@ -142,6 +146,13 @@ impl Files for Http {
             let length = response.headers().get(reqwest::header::CONTENT_LENGTH);
             Ok(Some(length.and_then(|length| length.to_str().ok()?.parse().ok())))
         })
+    }
+
+    fn missing_of<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+    ) -> BoxFuture<'a, Result<Option<Vec<StorePathHash>>, CacheError>> {
+        Box::pin(self.ask_missing(hashes))
     }
 
     fn create<'a>(
