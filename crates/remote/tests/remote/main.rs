@@ -8,7 +8,9 @@
 mod conformance;
 mod content;
 mod faults;
+mod proxy;
 mod publishing;
 mod server;
 mod support;
+mod tls;
 mod trust;
