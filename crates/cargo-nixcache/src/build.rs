@@ -128,7 +128,8 @@ impl Build<'_> {
     ) -> Outcome {
         summary.units.planned = build.graph.units.len() as u64;
         let remote = if self.dry_run { None } else { self.remote(build, report) };
-        let mut prepared = match self.prepare(build, store, remote.as_ref(), report, summary) {
+        let stores = Stores { local: store, caches: remote.as_ref() };
+        let mut prepared = match self.prepare(build, stores, report, summary) {
             Ok(prepared) => prepared,
             Err(why) => {
                 report.warning(&format!("nothing is cached: {why}"));
@@ -139,7 +140,7 @@ impl Build<'_> {
             crate::commands::plan::show(build, &prepared.resolution);
             return Outcome::Code(ExitCode::SUCCESS);
         }
-        self.build_rest(build, store, remote.as_ref(), &mut prepared, report, machine, summary)
+        self.build_rest(build, stores, &mut prepared, report, machine, summary)
     }
 
     /// The caches of the settings. Without them everything goes on.
@@ -158,11 +159,11 @@ impl Build<'_> {
     fn prepare(
         &self,
         build: &PlannedBuild,
-        store: &LocalStore,
-        remote: Option<&Remote>,
+        stores: Stores<'_>,
         report: &Report,
         summary: &mut Summary,
     ) -> Result<PreparedBuild, String> {
+        let Stores { local: store, caches } = stores;
         let began = std::time::Instant::now();
         let session = Session::begin(build, self.dry_run).map_err(|error| chain(&error))?;
         let lease = store.lease().map_err(|error| chain(&error))?;
@@ -177,7 +178,7 @@ impl Build<'_> {
         if self.dry_run {
             return Ok(PreparedBuild { resolution, ledger, session, profile });
         }
-        if let Some(remote) = remote.filter(|remote| remote.can_fetch() && resolution.leaves_work()) {
+        if let Some(remote) = caches.filter(|remote| remote.can_fetch() && resolution.leaves_work()) {
             let fetch = Fetch { build, store, remote, ledger: &ledger, lookup: &lookup, report };
             let (resolved, fetched) =
                 timed(&mut summary.seconds.resolve, || fetch.run(resolution)).map_err(|error| chain(&error))?;
@@ -250,13 +251,13 @@ impl Build<'_> {
     fn build_rest(
         &self,
         build: &PlannedBuild,
-        store: &LocalStore,
-        remote: Option<&Remote>,
+        stores: Stores<'_>,
         prepared: &mut PreparedBuild,
         report: &Report,
         machine: &MachineCache,
         summary: &mut Summary,
     ) -> Outcome {
+        let Stores { local: store, caches } = stores;
         let wrapper = build.config.rustc_wrapper.as_deref().filter(|wrapper| !launcher::is_own(wrapper));
         // Whose units cargo is not to build.
         let refused = match self.scope {
@@ -279,7 +280,7 @@ impl Build<'_> {
             // What cargo says of refused members is no news.
             output: (self.scope == Scope::Dependencies).then(|| prepared.session.output_file()).flatten(),
         };
-        let mut publisher = remote.and_then(|remote| publisher(build, store, remote, prepared, report));
+        let mut publisher = caches.and_then(|remote| publisher(build, store, remote, prepared, report));
         let (code, collected) = if prepared.resolution.leaves_work() {
             build_and_collect(build, store, &call, prepared, publisher.as_mut(), report, summary)
         } else {
@@ -313,6 +314,13 @@ impl Build<'_> {
             report.warning(&format!("cannot write the summary {}: {error}", path));
         }
     }
+}
+
+/// Where artifacts come from and go to.
+#[derive(Clone, Copy)]
+struct Stores<'a> {
+    local: &'a LocalStore,
+    caches: Option<&'a Remote>,
 }
 
 /// How a command ends.
