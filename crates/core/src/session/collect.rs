@@ -25,7 +25,7 @@ use crate::unit::{
 };
 
 use super::changes::is_newer;
-use super::gather::{Gathered, NotKept, Scanners, gather};
+use super::gather::{Gathered, NotKept, gather};
 use super::ledger::{Ledger, LedgerEntry, UnitPlace};
 use super::matching::{Matcher, UnitAddress};
 use super::resolve::{Lookup, Resolution, UnitState};
@@ -139,7 +139,7 @@ pub struct Collector<'a, L> {
     lookup: &'a L,
     matcher: Matcher<'a>,
     reader: RecordReader,
-    scanners: Scanners,
+    scanner: Scanner,
     progress: Vec<Progress>,
     entries: Vec<(UnitPlace, LedgerEntry)>,
     report: CollectReport,
@@ -176,13 +176,13 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         let matcher = Matcher::new(context.graph, context.build_directory, context.target_directory, settled);
         let reader = RecordReader::new(context.records.to_owned());
         let may_age = nothing_else_is_present(&context, resolution);
-        let scanners = Scanners { plain: Scanner::new(context.roots), wary: Scanner::wary(context.roots) };
+        let scanner = Scanner::new(context.roots);
         Self {
             context,
             lookup,
             matcher,
             reader,
-            scanners,
+            scanner,
             progress,
             entries: Vec::new(),
             report: CollectReport::default(),
@@ -349,7 +349,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         let gathered = gather(
             context,
             self.lookup,
-            &self.scanners,
+            &self.scanner,
             index,
             &address,
             recorded.map(|recorded| &recorded.record),

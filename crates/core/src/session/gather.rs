@@ -118,20 +118,13 @@ pub(super) struct Gathered {
     pub(super) bound: bool,
 }
 
-/// The two ways to search an output for paths.
-pub(super) struct Scanners {
-    /// For whole paths.
-    pub(super) plain: Scanner,
-    /// For parts of them too.
-    pub(super) wary: Scanner,
-}
-
 /// One unit, while it is gathered.
 struct Gatherer<'a, 'c> {
     context: &'a CollectContext<'c>,
-    scanners: &'a Scanners,
-    /// Whether the unit read the place of something at compile time: then parts of paths count too.
-    takes_place: bool,
+    /// Searches for whole paths.
+    plain: &'a Scanner,
+    /// Searches for parts of paths too, where the unit read the place of something at compile time.
+    wary: Option<Scanner>,
     unit: &'a PlannedUnit,
     address: &'a UnitAddress,
     lease: Option<&'a Lease>,
@@ -151,7 +144,7 @@ struct Gatherer<'a, 'c> {
 pub(super) fn gather<L: Lookup>(
     context: &CollectContext<'_>,
     lookup: &L,
-    scanners: &Scanners,
+    scanner: &Scanner,
     index: UnitIndex,
     address: &UnitAddress,
     record: Option<&InvocationRecord>,
@@ -186,8 +179,8 @@ pub(super) fn gather<L: Lookup>(
     let watches = watched(&artifact, package, context.roots) != WatchedPaths::Unwatched;
     let mut gatherer = Gatherer {
         context,
-        scanners,
-        takes_place: false,
+        plain: scanner,
+        wary: None,
         unit,
         address,
         lease,

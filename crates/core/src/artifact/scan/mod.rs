@@ -106,17 +106,14 @@ const FRAGMENT: usize = 8;
 impl Scanner {
     /// A scanner for the given roots.
     pub fn new(roots: &Roots) -> Self {
-        Self::build(roots, false)
+        Self::wary(roots, &BTreeSet::new())
     }
 
     /// A scanner for the outputs of a unit that took the place of something at compile time, as
-    /// `env!("CARGO_MANIFEST_DIR")` does: see [`takes_place`]. Where a program compares with such a path, the
-    /// optimiser cuts it into pieces. So the beginning of a root in machine code is taken for the root.
-    pub fn wary(roots: &Roots) -> Self {
-        Self::build(roots, true)
-    }
-
-    fn build(roots: &Roots, wary: bool) -> Self {
+    /// `env!("CARGO_MANIFEST_DIR")` does. Where a program compares with such a path, the optimiser cuts it into
+    /// pieces. So in machine code the beginning of a root that the unit was told of (see [`named_roots`]) is taken
+    /// for that root; not that of another, as all homes begin alike.
+    pub fn wary(roots: &Roots, named: &BTreeSet<RootKind>) -> Self {
         let mut needles = Vec::new();
         for (kind, path) in roots.iter() {
             // A root of `/` would be found everywhere, and says nothing.
@@ -128,7 +125,7 @@ impl Scanner {
             for (position, text) in text::forms(path).into_iter().enumerate() {
                 add(text.as_bytes(), if position == 0 { Form::Plain } else { Form::Escaped });
             }
-            if wary && path.as_str().len() > FRAGMENT {
+            if named.contains(&kind) && path.as_str().len() > FRAGMENT {
                 add(&path.as_str().as_bytes()[..FRAGMENT], Form::Fragment);
             }
         }
@@ -293,11 +290,14 @@ impl RawScan<'_> {
     }
 }
 
-/// Whether a variable that a unit read at compile time holds the place of something. Its outputs want a
-/// [`Scanner::wary`] scan.
-pub fn takes_place(variable: &str) -> bool {
-    matches!(variable, "OUT_DIR" | "CARGO" | "CARGO_MANIFEST_DIR" | "CARGO_MANIFEST_PATH" | "CARGO_TARGET_TMPDIR")
-        || variable.starts_with("CARGO_BIN_EXE_")
+/// The roots that the values of variables name, which a unit read at compile time. If there are some, its outputs want
+/// a [`Scanner::wary`] scan.
+pub fn named_roots<'a>(roots: &Roots, values: impl IntoIterator<Item = &'a str>) -> BTreeSet<RootKind> {
+    let mut named = BTreeSet::new();
+    for value in values {
+        named.extend(roots.iter().filter(|(_, path)| value.contains(path.as_str())).map(|(kind, _)| kind));
+    }
+    named
 }
 
 fn searchable(path: &Utf8Path) -> Option<&Utf8Path> {

@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::binary_facts::BinaryFacts;
 use crate::artifact::dynamic::inputs_of_binary;
-use crate::artifact::scan::{FileReferences, HideError, Scanner, hide_in_text, takes_place};
+use crate::artifact::scan::{FileReferences, HideError, Scanner, hide_in_text, named_roots};
 use crate::artifact::{ArtifactFile, FileClass, RunOutput};
 use crate::cargo::dep_info::RustcDepInfo;
 use crate::cargo::directives::{Directives, is_obeyed};
@@ -26,7 +26,7 @@ use super::{Gatherer, NotKept};
 
 impl Gatherer<'_, '_> {
     fn scanner(&self) -> &'_ Scanner {
-        if self.takes_place { &self.scanners.wary } else { &self.scanners.plain }
+        self.wary.as_ref().unwrap_or(self.plain)
     }
 
     /// Takes the outputs of rustc. Returns what rustc says that it read.
@@ -38,7 +38,11 @@ impl Gatherer<'_, '_> {
         let text = String::from_utf8(read(&makefile)?)
             .map_err(|_| NotKept::Unstable { what: format!("{makefile} is not UTF-8") })?;
         let dep_info = RustcDepInfo::parse(&text).map_err(NotKept::DepInfo)?;
-        self.takes_place = dep_info.environment.iter().any(|(name, _)| takes_place(name));
+        let values = dep_info.environment.iter().filter_map(|(_, value)| value.as_deref());
+        let named = named_roots(self.context.roots, values);
+        if !named.is_empty() {
+            self.wary = Some(Scanner::wary(self.context.roots, &named));
+        }
         let mut outputs: BTreeSet<Utf8PathBuf> = BTreeSet::new();
         for output in &dep_info.outputs {
             let output = absolute(&record.directory, output);
@@ -247,7 +251,7 @@ impl Gatherer<'_, '_> {
     }
 
     fn hidden(&mut self, text: &str) -> Result<String, NotKept> {
-        match self.scanners.plain.examine_text(text) {
+        match self.plain.examine_text(text) {
             FileReferences::Bound(roots) => {
                 self.bound.extend(roots);
                 if text.contains("@nixcache{") {
