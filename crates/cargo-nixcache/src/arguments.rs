@@ -161,6 +161,8 @@ pub(crate) enum Command {
     },
     /// Print the manual page
     Man,
+    /// Serve a binary cache to Nix and to cargo nixcache, from a directory or a bucket
+    Serve(Box<crate::commands::serve::Serve>),
     /// A command of cargo
     #[command(external_subcommand)]
     Cargo(Vec<OsString>),

@@ -49,6 +49,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Plan { json, arguments } => commands::plan::run(&settings, &with_command(arguments), json),
         Command::Why { package, arguments } => commands::why::run(&settings, &with_command(arguments), &package),
         Command::Gc { all } => commands::store::gc(&settings, all, dry_run),
+        Command::Serve(serve) => commands::serve::run(&serve),
         Command::Verify { repair } => commands::store::verify(&settings, repair),
         Command::List { json, filter } => commands::store::list(&settings, json, filter.as_deref()),
         Command::Stats { json } => commands::store::stats(&settings, json),

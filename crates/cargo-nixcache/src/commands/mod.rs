@@ -8,6 +8,7 @@ pub(crate) mod man;
 pub(crate) mod plan;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod serve;
 pub(crate) mod store;
 pub(crate) mod why;
 

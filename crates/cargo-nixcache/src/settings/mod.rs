@@ -13,7 +13,7 @@ use std::fmt;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use self::size::parse_size;
+pub(crate) use self::size::parse_size;
 use crate::arguments::Options;
 use crate::report::bytes;
 

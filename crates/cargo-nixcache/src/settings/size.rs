@@ -3,7 +3,7 @@
 use super::SettingsError;
 
 /// Parses `20GiB`, `500 MB`, `0`. Decimal and binary units are what they say.
-pub(super) fn parse_size(text: &str) -> Result<u64, SettingsError> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, SettingsError> {
     let wrong = || SettingsError::Size { text: text.to_owned() };
     let trimmed = text.trim();
     let digits = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());

@@ -1,0 +1,68 @@
+//! Keeps uploads of narinfos and the dropping of files apart. Between the moment when a narinfo's NAR and references
+//! were found and the moment when it is visible, nothing of them may be dropped.
+//!
+//! Within a server a lock does it. For servers that share a bucket there is a file, the barrier, as well: while it is
+//! there no narinfo is taken. Who puts it there waits until every upload that did not see it has ended.
+
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::error::Refusal;
+use crate::layout;
+use crate::storage::{Storage, StorageError};
+
+/// How long a barrier holds: should its server die, uploads go on after this.
+pub(crate) const BARRIER_TIME: Duration = Duration::from_secs(60 * 60);
+
+/// Keeps uploads and the dropping of files apart.
+#[derive(Debug, Default)]
+pub(crate) struct Gate(RwLock<()>);
+
+impl Gate {
+    /// Waits until a narinfo may be written. While the result lives, nothing is dropped.
+    pub(crate) async fn enter(&self, storage: &Storage) -> Result<RwLockReadGuard<'_, ()>, Refusal> {
+        let guard = self.0.read().await;
+        if storage.is_shared() && barrier_holds(storage).await? {
+            return Err(Refusal::Collecting);
+        }
+        Ok(guard)
+    }
+
+    /// Waits until no narinfo is being written. While the result lives, none is. `upload_time` is the longest time
+    /// that one can take.
+    pub(crate) async fn close(
+        &self,
+        storage: &Storage,
+        upload_time: Duration,
+    ) -> Result<Option<RwLockWriteGuard<'_, ()>>, StorageError> {
+        if storage.is_shared() {
+            let until = SystemTime::now() + BARRIER_TIME;
+            let until = until.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+            let text = Bytes::from(format!("{until}\n"));
+            if !storage.put_new(&layout::barrier(), text.clone()).await? {
+                if barrier_holds(storage).await? {
+                    return Ok(None);
+                }
+                storage.put(&layout::barrier(), text).await?;
+            }
+            // What was written just before the limit can still be on its way to the bucket.
+            tokio::time::sleep(upload_time * 2).await;
+        }
+        Ok(Some(self.0.write().await))
+    }
+
+    /// Takes the barrier away.
+    pub(crate) async fn open(&self, storage: &Storage) -> Result<(), StorageError> {
+        if storage.is_shared() { storage.delete(&layout::barrier()).await } else { Ok(()) }
+    }
+}
+
+async fn barrier_holds(storage: &Storage) -> Result<bool, StorageError> {
+    let Some((text, _)) = storage.read(&layout::barrier(), 1024).await? else { return Ok(false) };
+    let until = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+    // A barrier that can't be read is one: better late than wrong.
+    let Some(until) = until.map(Duration::from_secs) else { return Ok(true) };
+    Ok(SystemTime::UNIX_EPOCH + until > SystemTime::now())
+}

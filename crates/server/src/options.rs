@@ -1,0 +1,130 @@
+//! What a server is started with: where its files are, who may do what, and its limits.
+
+use std::time::Duration;
+
+use camino::Utf8PathBuf;
+use nixcache_core::nix::{SecretKey, TrustedKeys};
+
+use crate::log::Sink;
+use crate::storage::Location;
+
+/// Bounds of everything that comes from outside. The defaults are wide for real use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of a NAR's file, as it is uploaded: 8 GiB.
+    pub file_bytes: u64,
+    /// Bytes of a NAR, decompressed: 16 GiB.
+    pub nar_bytes: u64,
+    /// Bytes of a listing: 16 MiB.
+    pub listing_bytes: usize,
+    /// Store paths in one bulk look-up: 10,000.
+    pub lookup_paths: usize,
+    /// Bytes of narinfos in one answer to a bulk look-up: 16 MiB. The rest must be asked for again.
+    pub lookup_bytes: usize,
+    /// Connections at once; each serves one request at a time: 512. Others wait.
+    pub connections: usize,
+    /// NARs that are taken in at once; others wait: 8. Each needs about 20 MiB of memory.
+    pub uploads: usize,
+    /// How long a client may take for the headers of a request, or keep a connection open without one: 30 s.
+    pub header_time: Duration,
+    /// How long a body may stand still, in either direction: 60 s.
+    pub idle_time: Duration,
+    /// How long anything may take that isn't the body of a NAR: 60 s.
+    pub request_time: Duration,
+    /// How long running requests may take to end when the server is told to stop: 60 s.
+    pub shutdown_time: Duration,
+    /// Bytes of a request's headers: 32 KiB.
+    pub header_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            file_bytes: 8 << 30,
+            nar_bytes: 16 << 30,
+            listing_bytes: 16 << 20,
+            lookup_paths: 10_000,
+            lookup_bytes: 16 << 20,
+            connections: 512,
+            uploads: 8,
+            header_time: Duration::from_secs(30),
+            idle_time: Duration::from_secs(60),
+            request_time: Duration::from_secs(60),
+            shutdown_time: Duration::from_secs(60),
+            header_bytes: 32 << 10,
+        }
+    }
+}
+
+/// What garbage collection keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// The size that NARs may have together, in bytes; above it, what was not used for longest goes.
+    pub size: Option<u64>,
+    /// What was not used for longer goes.
+    pub age: Option<Duration>,
+    /// What is younger always stays, for uploads are under way whose last narinfo is not there yet: 1 day.
+    pub grace: Duration,
+}
+
+impl Default for Retention {
+    fn default() -> Self {
+        Self { size: None, age: None, grace: Duration::from_secs(24 * 60 * 60) }
+    }
+}
+
+/// What uploads need in the way of signatures.
+#[derive(Default)]
+pub struct Signing {
+    /// If there are any, only narinfos that one of these has signed are taken.
+    pub trusted_keys: TrustedKeys,
+    /// Signs every narinfo that is uploaded.
+    pub key: Option<SecretKey>,
+}
+
+impl std::fmt::Debug for Signing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let key = self.key.as_ref().map(SecretKey::name);
+        f.debug_struct("Signing").field("trusted_keys", &self.trusted_keys).field("key", &key).finish()
+    }
+}
+
+/// What a server is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Where the files are.
+    pub location: Location,
+    /// Who may upload. Without it, nobody.
+    pub tokens: Option<Utf8PathBuf>,
+    /// Whether reading needs a token too.
+    pub private: bool,
+    /// The cache's priority among others; lower ones are asked first. Nix's own cache has 40.
+    pub priority: u32,
+    /// What uploads need in the way of signatures.
+    pub signing: Signing,
+    /// What garbage collection keeps.
+    pub retention: Retention,
+    /// How often garbage is collected; without it, only when an administrator asks.
+    pub collect_every: Option<Duration>,
+    /// Bounds of everything that comes from outside.
+    pub limits: Limits,
+    /// Where the lines about requests and troubles go.
+    pub sink: Sink,
+}
+
+impl Options {
+    /// The options of a public cache at `location` to which nobody may upload.
+    pub fn new(location: Location) -> Self {
+        Self {
+            location,
+            tokens: None,
+            private: false,
+            priority: 30,
+            signing: Signing::default(),
+            retention: Retention::default(),
+            collect_every: None,
+            limits: Limits::default(),
+            sink: Sink::default(),
+        }
+    }
+}

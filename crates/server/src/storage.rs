@@ -1,0 +1,518 @@
+//! The files of the cache, in a directory or in a bucket. What is written becomes visible at once or not at all, and
+//! a new file never takes the place of another unless the caller says so.
+
+use std::io::Read as _;
+use std::ops::Range;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use camino::Utf8PathBuf;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
+use object_store::client::{HttpClient, HttpConnector};
+use object_store::local::LocalFileSystem;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetResultPayload, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
+};
+use url::Url;
+
+/// How much of a file is read at once.
+const READ: usize = 256 << 10;
+
+/// How much of an upload is kept until it is written. S3 takes no smaller parts than 5 MiB, and 10,000 of them.
+const PART: usize = 8 << 20;
+
+/// An upload that was not written to for this long goes on no more.
+const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why a text is no place for files.
+#[derive(Debug, thiserror::Error)]
+pub enum LocationError {
+    /// An URL of another kind than `s3`.
+    #[error("use {text:?} for the cache's files: only directories and s3:// are known")]
+    Kind {
+        /// The text.
+        text: String,
+    },
+    /// Not an URL, or one with parts that have no place.
+    #[error("use {text:?} for the cache's files: it must be s3://BUCKET with parameters")]
+    Url {
+        /// The text.
+        text: String,
+    },
+    /// A parameter that isn't known, or a value that it can't have.
+    #[error("use the parameter {name:?} of the bucket {bucket}")]
+    Parameter {
+        /// The bucket.
+        bucket: String,
+        /// The parameter.
+        name: String,
+    },
+}
+
+/// Where a cache's files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In a directory of this machine, which one server at a time can use.
+    Directory(Utf8PathBuf),
+    /// In an S3 bucket, which several can share.
+    Bucket(Bucket),
+}
+
+/// An S3 bucket, as Nix's URLs name it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    name: String,
+    region: Option<String>,
+    endpoint: Option<String>,
+    plain_http: bool,
+    virtual_hosted: bool,
+}
+
+impl FromStr for Location {
+    type Err = LocationError;
+
+    /// Reads a directory, or `s3://BUCKET?region=…&endpoint=…&scheme=http|https&addressing-style=path|virtual`.
+    fn from_str(text: &str) -> Result<Self, LocationError> {
+        let Some((kind, _)) = text.split_once("://") else {
+            return Ok(Self::Directory(text.into()));
+        };
+        if kind != "s3" {
+            return Err(LocationError::Kind { text: text.to_owned() });
+        }
+        let bad = || LocationError::Url { text: text.to_owned() };
+        let url = Url::parse(text).map_err(|_| bad())?;
+        let name = url.host_str().ok_or_else(bad)?.to_owned();
+        let plain = url.username().is_empty() && url.password().is_none() && url.port().is_none();
+        if !plain || !matches!(url.path(), "" | "/") || url.fragment().is_some() {
+            return Err(bad());
+        }
+        let mut bucket = Bucket { name, region: None, endpoint: None, plain_http: false, virtual_hosted: false };
+        for (name, value) in url.query_pairs() {
+            match (name.as_ref(), value.as_ref()) {
+                ("region", region) => bucket.region = Some(region.to_owned()),
+                ("endpoint", endpoint) => bucket.endpoint = Some(endpoint.to_owned()),
+                ("scheme", "http") => bucket.plain_http = true,
+                ("scheme", "https") => bucket.plain_http = false,
+                ("addressing-style", "path" | "auto") => bucket.virtual_hosted = false,
+                ("addressing-style", "virtual") => bucket.virtual_hosted = true,
+                _ => return Err(LocationError::Parameter { bucket: bucket.name, name: name.into_owned() }),
+            }
+        }
+        Ok(Self::Bucket(bucket))
+    }
+}
+
+/// Why the cache's files can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The directory can't be made or opened.
+    #[error("open the directory {path}")]
+    Directory {
+        /// The directory.
+        path: Utf8PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Another server uses the directory.
+    #[error("use the directory {path}: another server uses it")]
+    Locked {
+        /// The directory.
+        path: Utf8PathBuf,
+    },
+    /// The bucket can't be used.
+    #[error("open the bucket {bucket}")]
+    Bucket {
+        /// Its name.
+        bucket: String,
+        /// What is wrong.
+        #[source]
+        source: object_store::Error,
+    },
+    /// The HTTP client for buckets can't be made.
+    #[error("set up TLS")]
+    Client {
+        /// What is wrong.
+        #[source]
+        source: reqwest::Error,
+    },
+    /// A file can't be read, written, listed or dropped.
+    #[error("{action} {path}")]
+    File {
+        /// What was to be done.
+        action: &'static str,
+        /// The file, from the cache's root.
+        path: String,
+        /// What is wrong.
+        #[source]
+        source: object_store::Error,
+    },
+    /// A file ended early, or could not be read further.
+    #[error("read {path}")]
+    Read {
+        /// The file, from the cache's root.
+        path: String,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A small file is not small.
+    #[error("read {path}: it has {size} bytes")]
+    TooLarge {
+        /// The file, from the cache's root.
+        path: String,
+        /// Its size.
+        size: u64,
+    },
+}
+
+/// The size of a file, and when it was written, or used last if [`Storage::touch`] works.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FileFacts {
+    pub(crate) size: u64,
+    pub(crate) modified: SystemTime,
+}
+
+impl From<&ObjectMeta> for FileFacts {
+    fn from(meta: &ObjectMeta) -> Self {
+        Self { size: meta.size, modified: meta.last_modified.into() }
+    }
+}
+
+/// The files of a cache.
+#[derive(Clone, Debug)]
+pub(crate) struct Storage {
+    store: Arc<dyn ObjectStore>,
+    directory: Option<Utf8PathBuf>,
+    /// Holds the directory's lock as long as anyone uses it.
+    _lock: Option<Arc<std::fs::File>>,
+}
+
+impl Storage {
+    /// Opens the directory, which is made if it isn't there, or the bucket. `settings` are those of `AWS_*`
+    /// variables.
+    pub(crate) fn open(location: &Location, settings: &[(String, String)]) -> Result<Self, StorageError> {
+        match location {
+            Location::Directory(path) => Self::open_directory(path),
+            Location::Bucket(bucket) => {
+                let store = Arc::new(open_bucket(bucket, settings)?);
+                Ok(Self { store, directory: None, _lock: None })
+            }
+        }
+    }
+
+    fn open_directory(path: &Utf8PathBuf) -> Result<Self, StorageError> {
+        let failed = |source| StorageError::Directory { path: path.clone(), source };
+        std::fs::create_dir_all(path.join("nar")).map_err(failed)?;
+        std::fs::create_dir_all(path.join(crate::layout::OWN)).map_err(failed)?;
+        let lock = std::fs::File::create(path.join(crate::layout::OWN).join("lock")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(StorageError::Locked { path: path.clone() }),
+            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
+        }
+        let store = LocalFileSystem::new_with_prefix(path)
+            .map_err(|error| StorageError::Directory { path: path.clone(), source: error.into() })?
+            .with_fsync(true);
+        Ok(Self { store: Arc::new(store), directory: Some(path.clone()), _lock: Some(Arc::new(lock)) })
+    }
+
+    /// Whether other servers can use the same files.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.directory.is_none()
+    }
+
+    /// Reads a small file; `None` if there is none.
+    pub(crate) async fn read(&self, path: &Path, limit: usize) -> Result<Option<(Bytes, FileFacts)>, StorageError> {
+        let failed = |source| file_error("read", path, source);
+        let found = match self.store.get(path).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(failed(source)),
+        };
+        let facts = FileFacts::from(&found.meta);
+        if facts.size > limit as u64 {
+            return Err(StorageError::TooLarge { path: path.to_string(), size: facts.size });
+        }
+        Ok(Some((found.bytes().await.map_err(failed)?, facts)))
+    }
+
+    /// The facts of a file; `None` if there is none.
+    pub(crate) async fn facts(&self, path: &Path) -> Result<Option<FileFacts>, StorageError> {
+        match self.store.head(path).await {
+            Ok(meta) => Ok(Some(FileFacts::from(&meta))),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(file_error("look at", path, source)),
+        }
+    }
+
+    /// Writes a small file unless there is one already. Tells whether it was written.
+    pub(crate) async fn put_new(&self, path: &Path, bytes: Bytes) -> Result<bool, StorageError> {
+        match self.store.put_opts(path, bytes.into(), PutMode::Create.into()).await {
+            Ok(_) => Ok(true),
+            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(source) => Err(file_error("write", path, source)),
+        }
+    }
+
+    /// Writes a small file, in place of another.
+    pub(crate) async fn put(&self, path: &Path, bytes: Bytes) -> Result<(), StorageError> {
+        self.store.put(path, bytes.into()).await.map(|_| ()).map_err(|source| file_error("write", path, source))
+    }
+
+    /// Begins a file of any size. It becomes visible when it is finished.
+    pub(crate) fn begin(&self, path: Path) -> Upload {
+        Upload { store: Arc::clone(&self.store), path, buffer: BytesMut::new(), parts: None }
+    }
+
+    /// Reads a part of a file as a stream; `None` if there is no such file.
+    pub(crate) async fn stream(
+        &self,
+        path: &Path,
+        range: Range<u64>,
+    ) -> Result<Option<BoxStream<'static, Result<Bytes, StorageError>>>, StorageError> {
+        let options = GetOptions::new().with_range(Some(range.clone()));
+        let found = match self.store.get_opts(path, options).await {
+            Ok(found) => found,
+            Err(object_store::Error::NotFound { .. }) => return Ok(None),
+            Err(source) => return Err(file_error("read", path, source)),
+        };
+        let path = path.clone();
+        Ok(Some(match found.payload {
+            GetResultPayload::File(file, _) => file_stream(file, found.range, path),
+            GetResultPayload::Stream(stream) => stream.map_err(move |source| file_error("read", &path, source)).boxed(),
+        }))
+    }
+
+    /// Drops a file; that there is none is no error.
+    pub(crate) async fn delete(&self, path: &Path) -> Result<(), StorageError> {
+        match self.store.delete(path).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(file_error("drop", path, source)),
+        }
+    }
+
+    /// All files below `prefix`, in no order. Files that are being written are not among them.
+    pub(crate) fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<(Path, FileFacts), StorageError>> {
+        let path = prefix.cloned().unwrap_or_default();
+        let files =
+            self.store.list(prefix).filter(|file| std::future::ready(!matches!(file, Err(error) if is_gone(error))));
+        files
+            .map(move |file| match file {
+                Ok(meta) => Ok((meta.location.clone(), FileFacts::from(&meta))),
+                Err(source) => Err(file_error("list", &path, source)),
+            })
+            .boxed()
+    }
+
+    /// Notes that a file is in use, for garbage collection. Buckets can't; there, the time of writing counts.
+    pub(crate) async fn touch(&self, path: &Path) {
+        let Some(directory) = &self.directory else { return };
+        let file = directory.join(path.as_ref());
+        let touched = tokio::task::spawn_blocking(move || {
+            std::fs::File::options().write(true).open(file)?.set_modified(SystemTime::now())
+        });
+        // The file may be gone, or not ours to touch: then it counts as used when it was written.
+        let _ = touched.await;
+    }
+
+    /// Drops what uploads of servers that were killed have left in a directory: what was not written to for a day.
+    pub(crate) fn drop_abandoned(&self, now: SystemTime) -> Result<(), StorageError> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        let failed = |source| StorageError::Directory { path: directory.clone(), source };
+        for entry in std::fs::read_dir(directory.join("nar")).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            // `<name>#<number>`: how the store names a file until it is complete.
+            let name = entry.file_name();
+            let unfinished = name.to_str().and_then(|name| name.split_once('#'));
+            let modified = entry.metadata().and_then(|metadata| metadata.modified());
+            let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+            if unfinished.is_some() && age.is_some_and(|age| age > ABANDONED) {
+                std::fs::remove_file(entry.path()).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a file was dropped while the files were listed. The store doesn't always say it in the same way.
+fn is_gone(error: &object_store::Error) -> bool {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = source {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            return true;
+        }
+        source = error.source();
+    }
+    matches!(error, object_store::Error::NotFound { .. })
+}
+
+fn file_error(action: &'static str, path: &Path, source: object_store::Error) -> StorageError {
+    StorageError::File { action, path: path.to_string(), source }
+}
+
+/// Reads `range` of a file in pieces, on the threads for what blocks.
+fn file_stream(file: std::fs::File, range: Range<u64>, path: Path) -> BoxStream<'static, Result<Bytes, StorageError>> {
+    let start = move |mut file: std::fs::File, at: u64| {
+        use std::io::Seek as _;
+        if at > 0 {
+            file.seek(std::io::SeekFrom::Start(at))?;
+        }
+        Ok::<_, std::io::Error>(file)
+    };
+    let state = (Some(file), range.start, range.end);
+    stream::try_unfold(state, move |(file, at, end)| {
+        let path = path.clone();
+        async move {
+            let Some(file) = file.filter(|_| at < end) else { return Ok(None) };
+            let read = tokio::task::spawn_blocking(move || {
+                // The position of the file is ours alone: after the first piece it is where it should be.
+                let mut file = if at == range.start { start(file, at)? } else { file };
+                let length = READ.min(usize::try_from(end - at).unwrap_or(READ));
+                let mut buffer = vec![0; length];
+                file.read_exact(&mut buffer)?;
+                Ok((file, Bytes::from(buffer)))
+            });
+            match read.await {
+                Ok(Ok((file, bytes))) => {
+                    let next = at + bytes.len() as u64;
+                    Ok(Some((bytes, (Some(file), next, end))))
+                }
+                Ok(Err(source)) => Err(StorageError::Read { path: path.to_string(), source }),
+                Err(error) => Err(StorageError::Read { path: path.to_string(), source: error.into() }),
+            }
+        }
+    })
+    .boxed()
+}
+
+/// A file that is being written. Dropped before it is finished, it leaves nothing.
+pub(crate) struct Upload {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    buffer: BytesMut,
+    parts: Option<Box<dyn MultipartUpload>>,
+}
+
+impl Upload {
+    /// Adds bytes.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> Result<(), StorageError> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= PART { self.write_part().await } else { Ok(()) }
+    }
+
+    async fn write_part(&mut self) -> Result<(), StorageError> {
+        let failed = |source| file_error("write", &self.path, source);
+        let part = self.buffer.split().freeze();
+        if self.parts.is_none() {
+            self.parts = Some(self.store.put_multipart(&self.path).await.map_err(failed)?);
+        }
+        let parts = self.parts.as_mut().expect("it was made above");
+        parts.put_part(PutPayload::from(part)).await.map_err(|source| file_error("write", &self.path, source))
+    }
+
+    /// Makes the file visible, in place of another of this name.
+    pub(crate) async fn finish(mut self) -> Result<(), StorageError> {
+        if self.parts.is_some() && !self.buffer.is_empty() {
+            self.write_part().await?;
+        }
+        let failed = |source| file_error("write", &self.path, source);
+        match &mut self.parts {
+            None => self.store.put(&self.path, self.buffer.split().freeze().into()).await.map_err(failed)?,
+            Some(parts) => parts.complete().await.map_err(failed)?,
+        };
+        Ok(())
+    }
+
+    /// Drops what was written. A bucket keeps parts for ever unless it is told.
+    pub(crate) async fn abort(mut self) -> Result<(), StorageError> {
+        match &mut self.parts {
+            Some(parts) => parts.abort().await.map_err(|source| file_error("drop", &self.path, source)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn open_bucket(bucket: &Bucket, settings: &[(String, String)]) -> Result<object_store::aws::AmazonS3, StorageError> {
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in settings {
+        // Variables that mean nothing to the client are other programs'.
+        if let Ok(key) = AmazonS3ConfigKey::from_str(&name.to_ascii_lowercase()) {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder = builder
+        .with_bucket_name(&bucket.name)
+        .with_virtual_hosted_style_request(bucket.virtual_hosted)
+        .with_allow_http(bucket.plain_http)
+        .with_http_connector(Connector(http_client()?));
+    if let Some(region) = &bucket.region {
+        builder = builder.with_region(region);
+    }
+    if let Some(endpoint) = &bucket.endpoint {
+        let scheme = if bucket.plain_http { "http" } else { "https" };
+        let whole = endpoint.contains("://");
+        builder = builder.with_endpoint(if whole { endpoint.clone() } else { format!("{scheme}://{endpoint}") });
+    }
+    builder.build().map_err(|source| StorageError::Bucket { bucket: bucket.name.clone(), source })
+}
+
+/// Gives the store our client in place of its own, which would bring another TLS provider.
+#[derive(Debug)]
+struct Connector(reqwest::Client);
+
+impl HttpConnector for Connector {
+    fn connect(&self, _: &object_store::ClientOptions) -> object_store::Result<HttpClient> {
+        Ok(HttpClient::new(self.0.clone()))
+    }
+}
+
+/// An HTTP client that trusts what the machine trusts, and follows no redirects.
+pub(crate) fn http_client() -> Result<reqwest::Client, StorageError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_safe_default_protocol_versions()
+        .expect("ring can do all versions that rustls has");
+    let config = match rustls_platform_verifier::Verifier::new(provider) {
+        Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth(),
+        // A machine without certificates can still use plain HTTP; over TLS it trusts nobody.
+        Err(_) => builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
+    };
+    reqwest::Client::builder()
+        .user_agent(concat!("cargo-nixcache/", env!("CARGO_PKG_VERSION")))
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        .connect_timeout(Duration::from_secs(10))
+        .read_timeout(Duration::from_secs(60))
+        .tls_backend_preconfigured(config)
+        .build()
+        .map_err(|source| StorageError::Client { source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_directories_and_buckets() {
+        assert_eq!("/srv/cache".parse::<Location>().unwrap(), Location::Directory("/srv/cache".into()));
+        let text = "s3://caches?region=eu-1&endpoint=s3.example.org:9000&scheme=http&addressing-style=virtual";
+        let bucket = Bucket {
+            name: "caches".into(),
+            region: Some("eu-1".into()),
+            endpoint: Some("s3.example.org:9000".into()),
+            plain_http: true,
+            virtual_hosted: true,
+        };
+        assert_eq!(text.parse::<Location>().unwrap(), Location::Bucket(bucket));
+        for bad in ["http://x", "s3://", "s3://a/b", "s3://user:secret@a", "s3://a?profile=x", "s3://a?scheme=ftp"] {
+            assert!(bad.parse::<Location>().is_err(), "{bad}");
+        }
+    }
+}
