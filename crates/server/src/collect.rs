@@ -22,6 +22,9 @@ use crate::storage::{FileFacts, StorageError};
 /// Files that are read or dropped at once.
 const AT_ONCE: usize = 32;
 
+/// Clients keep a narinfo for 30 days; so long they may ask for the NAR that it names.
+const UPSTREAM_TIME: Duration = Duration::from_secs(31 * 24 * 60 * 60);
+
 /// Why garbage was not collected.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
@@ -69,6 +72,7 @@ struct Extras {
     listings: HashSet<StorePathHash>,
     checked: Vec<NarFile>,
     plain: Vec<(Path, SystemTime)>,
+    upstream: Vec<(Path, SystemTime)>,
 }
 
 /// Collects garbage. With `dry_run` it only tells what would be dropped.
@@ -126,6 +130,8 @@ async fn take_stock(shared: &Shared, inventory: &mut Inventory) -> Result<Extras
                 extras.checked.push(file);
             } else if own.starts_with("plain/") {
                 extras.plain.push((path.clone(), facts.modified));
+            } else if own.starts_with("upstream/") {
+                extras.upstream.push((path.clone(), facts.modified));
             }
         } else {
             match RootFile::parse(name) {
@@ -210,6 +216,8 @@ async fn sweep(shared: &Shared, inventory: &mut Inventory) -> Result<Plan, Stora
         inventory.nars.contains_key(&name) && !plan.nars.contains(&name)
     };
     files.extend(extras.checked.iter().filter(|file| !stays(file)).map(layout::checked));
+    let unused = |modified: &SystemTime| now.duration_since(*modified).is_ok_and(|age| age > UPSTREAM_TIME);
+    files.extend(extras.upstream.into_iter().filter(|(_, modified)| unused(modified)).map(|(path, _)| path));
     for (path, modified) in extras.plain {
         let young = now.duration_since(modified).is_ok_and(|age| age < shared.retention.grace);
         let Some((name, _)) = shared.storage.read(&path, 256).await?.filter(|_| !young) else { continue };

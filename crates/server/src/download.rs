@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
@@ -16,6 +17,7 @@ use crate::check::{Found, Pieces, decoder};
 use crate::error::Refusal;
 use crate::layout::{self, NarFile, Packing};
 use crate::server::Shared;
+use crate::upstream;
 
 /// A narinfo that was last used longer ago is marked as used.
 const USE_GRAIN: Duration = Duration::from_secs(12 * 60 * 60);
@@ -42,7 +44,10 @@ pub(crate) async fn narinfo(
     let path = layout::narinfo(hash);
     let Some((bytes, facts)) = shared.storage.read(&path, narinfo::SIZE_LIMIT).await? else {
         shared.metrics.narinfo_misses.add(1);
-        return Err(Refusal::NotFound);
+        let Some(proxy) = &shared.proxy else { return Err(Refusal::NotFound) };
+        let bytes = proxy.narinfo(shared, hash).await?.ok_or(Refusal::NotFound)?;
+        // It can still get a size that it lacks, when its NAR has come.
+        return Ok(small(shared, method, headers, bytes, narinfo::MEDIA_TYPE, "max-age=3600"));
     };
     shared.metrics.narinfo_hits.add(1);
     if SystemTime::now().duration_since(facts.modified).is_ok_and(|unused| unused > USE_GRAIN) {
@@ -66,16 +71,19 @@ pub(crate) async fn listing(
 
 /// `nar/<name>`
 pub(crate) async fn nar(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     method: &Method,
     headers: &HeaderMap,
     file: &NarFile,
 ) -> Result<Response, Refusal> {
     let Some(facts) = shared.storage.facts(&file.path()).await? else {
-        return match file.packing {
-            Packing::Plain => plain_nar(shared, method, headers, &file.hash).await,
-            _ => Err(Refusal::NotFound),
-        };
+        if file.packing == Packing::Plain {
+            match plain_nar(shared, method, headers, &file.hash).await {
+                Err(Refusal::NotFound) => {}
+                answer => return answer,
+            }
+        }
+        return upstream::nar(shared, method, file).await;
     };
     let size = facts.size;
     let tag = format!("\"{}\"", file.hash.to_nix32());

@@ -6,6 +6,7 @@
 //! nar/<file hash>.nar[.zst …]    its NAR; the name is the SHA-256 of the file
 //! nixcache/checked/<NAR file>    what the NAR's check found: JSON, see `check`
 //! nixcache/plain/<NAR hash>      the name of a NAR file that decompresses to this NAR
+//! nixcache/upstream/<NAR file>   where another cache has this NAR, and its narinfo, until it is here
 //! nixcache/pins/<name>           a store path that garbage collection keeps, with all it refers to
 //! nixcache/barrier               there while garbage of a bucket is collected, see `gate`
 //! nixcache/lock                  held by the server of a directory
@@ -115,6 +116,10 @@ pub(crate) fn checked(file: &NarFile) -> Path {
 
 pub(crate) fn plain(nar_hash: &Sha256) -> Path {
     Path::from(format!("{OWN}/plain/{}", nar_hash.to_nix32()))
+}
+
+pub(crate) fn upstream(file: &NarFile) -> Path {
+    Path::from(format!("{OWN}/upstream/{file}"))
 }
 
 pub(crate) fn pins() -> Path {

@@ -25,10 +25,13 @@ mod server;
 mod storage;
 mod token;
 mod upload;
+mod upstream;
 
 pub use collect::{CollectError, CollectReport};
 pub use log::{Event, RequestLine, Sink};
-pub use options::{Limits, Options, Retention, Signing};
+pub use options::{Limits, Options, Retention, Signing, Upstreams};
 pub use server::{ServeError, Server};
 pub use storage::{Location, LocationError, StorageError};
+
 pub use token::{Scope, Token, TokenError, TokenFile, TokenName};
+pub use upstream::{UpstreamUrl, UpstreamUrlError};

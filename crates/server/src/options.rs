@@ -7,6 +7,7 @@ use nixcache_core::nix::{SecretKey, TrustedKeys};
 
 use crate::log::Sink;
 use crate::storage::Location;
+use crate::upstream::UpstreamUrl;
 
 /// Bounds of everything that comes from outside. The defaults are wide for real use.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +90,15 @@ impl std::fmt::Debug for Signing {
     }
 }
 
+/// Other caches that are asked for what isn't here.
+#[derive(Clone, Debug, Default)]
+pub struct Upstreams {
+    /// Where they are. The first that has a path gives it.
+    pub urls: Vec<UpstreamUrl>,
+    /// Only what one of these has signed is taken from them.
+    pub keys: TrustedKeys,
+}
+
 /// What a server is started with.
 #[derive(Debug)]
 pub struct Options {
@@ -102,6 +112,8 @@ pub struct Options {
     pub priority: u32,
     /// What uploads need in the way of signatures.
     pub signing: Signing,
+    /// Other caches that are asked for what isn't here.
+    pub upstreams: Upstreams,
     /// What garbage collection keeps.
     pub retention: Retention,
     /// How often garbage is collected; without it, only when an administrator asks.
@@ -121,6 +133,7 @@ impl Options {
             private: false,
             priority: 30,
             signing: Signing::default(),
+            upstreams: Upstreams::default(),
             retention: Retention::default(),
             collect_every: None,
             limits: Limits::default(),

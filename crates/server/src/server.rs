@@ -23,6 +23,7 @@ use crate::options::{Limits, Options, Retention, Signing};
 use crate::routes::router;
 use crate::storage::{Storage, StorageError};
 use crate::token::TokenError;
+use crate::upstream::Proxy;
 
 /// The most headers of a request.
 const HEADERS: usize = 64;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) storage: Storage,
     pub(crate) access: Access,
     pub(crate) signing: Signing,
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) retention: Retention,
     pub(crate) limits: Limits,
     pub(crate) cache_info: CacheInfo,
@@ -78,6 +80,7 @@ impl Server {
             Storage::open(&options.location, bucket_settings).map_err(|source| ServeError::Storage { source })?;
         let access = Access::new(options.private, options.tokens.as_deref(), &options.sink)
             .map_err(|source| ServeError::Tokens { source })?;
+        let proxy = Proxy::new(options.upstreams).map_err(|source| ServeError::Storage { source })?;
         let cache_info = CacheInfo {
             store_directory: nixcache_core::nix::StoreDirectory::default(),
             want_mass_query: true,
@@ -87,6 +90,7 @@ impl Server {
             storage,
             access,
             signing: options.signing,
+            proxy,
             retention: options.retention,
             uploads: Semaphore::new(options.limits.uploads),
             limits: options.limits,

@@ -451,7 +451,7 @@ fn open_bucket(bucket: &Bucket, settings: &[(String, String)]) -> Result<object_
         .with_bucket_name(&bucket.name)
         .with_virtual_hosted_style_request(bucket.virtual_hosted)
         .with_allow_http(bucket.plain_http)
-        .with_http_connector(Connector(http_client()?));
+        .with_http_connector(Connector(http_client(reqwest::redirect::Policy::none())?));
     if let Some(region) = &bucket.region {
         builder = builder.with_region(region);
     }
@@ -473,8 +473,8 @@ impl HttpConnector for Connector {
     }
 }
 
-/// An HTTP client that trusts what the machine trusts, and follows no redirects.
-pub(crate) fn http_client() -> Result<reqwest::Client, StorageError> {
+/// An HTTP client that trusts what the machine trusts.
+pub(crate) fn http_client(redirects: reqwest::redirect::Policy) -> Result<reqwest::Client, StorageError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_safe_default_protocol_versions()
@@ -486,7 +486,7 @@ pub(crate) fn http_client() -> Result<reqwest::Client, StorageError> {
     };
     reqwest::Client::builder()
         .user_agent(concat!("cargo-nixcache/", env!("CARGO_PKG_VERSION")))
-        .redirect(reqwest::redirect::Policy::none())
+        .redirect(redirects)
         .referer(false)
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(Duration::from_secs(60))

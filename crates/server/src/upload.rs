@@ -7,6 +7,7 @@ use axum::body::{Body, BodyDataStream};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nixcache_core::nix::{
     Asked, CacheInfo, ContentAddress, NarInfo, StorePath, StorePathHash, Verified, cache_info, narinfo,
@@ -122,7 +123,11 @@ pub(crate) async fn nar(shared: &Shared, headers: &HeaderMap, body: Body, file: 
     let input = Input::new(headers, body, shared.limits.file_bytes, shared.limits.idle_time)?;
     let _turn = shared.uploads.acquire().await.expect("the semaphore is never closed");
     let already = shared.storage.facts(&file.path()).await?.is_some();
-    match take_nar(shared, input, file, already).await {
+    let pieces = futures_util::stream::try_unfold(input, |mut input| async move {
+        let piece = input.next().await?;
+        Ok(piece.map(|piece| (piece, input)))
+    });
+    match take_nar(shared, pieces.boxed(), file, already).await {
         Ok(found) if already => {
             // Somebody counts on it: it is not left over from an old upload.
             shared.storage.touch(&file.path()).await;
@@ -144,13 +149,18 @@ pub(crate) async fn nar(shared: &Shared, headers: &HeaderMap, body: Body, file: 
 }
 
 /// Reads a NAR to its end, looks into it and writes it at once. Nothing stays unless all of it is good.
-async fn take_nar(shared: &Shared, mut input: Input, file: &NarFile, already: bool) -> Result<Found, Refusal> {
+pub(crate) async fn take_nar(
+    shared: &Shared,
+    mut input: BoxStream<'_, Result<Bytes, Refusal>>,
+    file: &NarFile,
+    already: bool,
+) -> Result<Found, Refusal> {
     let (sender, pieces) = Pieces::channel(WAITING_PIECES);
     let (packing, nar_bytes) = (file.packing, shared.limits.nar_bytes);
     let checking = tokio::task::spawn_blocking(move || check(pieces, packing, nar_bytes));
     let mut upload = (!already).then(|| shared.storage.begin(file.path()));
     let transfer = async {
-        while let Some(piece) = input.next().await? {
+        while let Some(piece) = input.try_next().await? {
             if let Some(upload) = &mut upload {
                 upload.write(&piece).await?;
             }
@@ -274,7 +284,7 @@ async fn nar_of(shared: &Shared, claim: &NarInfo) -> Result<(NarFile, Found), Re
 }
 
 /// Whether the narinfo says the truth of its NAR. What it left open is filled in.
-fn compare(mut claim: NarInfo, file: &NarFile, found: &Found) -> Result<NarInfo, Refusal> {
+pub(crate) fn compare(mut claim: NarInfo, file: &NarFile, found: &Found) -> Result<NarInfo, Refusal> {
     let mismatch = |field| Err(Refusal::Mismatch { field });
     let names_this_file = claim.url.as_str().strip_prefix("nar/") == Some(file.to_string().as_str());
     if names_this_file && claim.file_hash.is_some_and(|hash| hash != found.file_hash) {

@@ -10,7 +10,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use nixcache_core::nix::{PublicKey, SecretKey, TrustedKeys};
 use nixcache_server::{
-    Event, Limits, Location, Options, Retention, Scope, Server, Signing, Sink, TokenFile, TokenName,
+    Event, Limits, Location, Options, Retention, Scope, Server, Signing, Sink, TokenFile, TokenName, UpstreamUrl,
+    Upstreams,
 };
 
 use super::print;
@@ -44,6 +45,13 @@ pub(crate) struct Serve {
     /// Take only narinfos signed by this public key (NAME:BASE64), or another one given so
     #[arg(long = "trusted-key", value_name = "KEY", value_delimiter = ' ', env = "NIXCACHE_SERVE_TRUSTED_KEYS")]
     trusted_keys: Vec<PublicKey>,
+    /// Ask this cache for what isn't here, and keep what it gives; several are asked in this order
+    #[arg(long = "upstream", value_name = "URL", value_delimiter = ' ', requires = "upstream_keys")]
+    #[arg(env = "NIXCACHE_SERVE_UPSTREAMS")]
+    upstreams: Vec<UpstreamUrl>,
+    /// Take only what this public key (NAME:BASE64) has signed from the upstreams, or another one given so
+    #[arg(long = "upstream-key", value_name = "KEY", value_delimiter = ' ', env = "NIXCACHE_SERVE_UPSTREAM_KEYS")]
+    upstream_keys: Vec<PublicKey>,
     /// The largest NAR that is taken, decompressed
     #[arg(long, value_name = "SIZE", default_value = "16GiB", env = "NIXCACHE_SERVE_NAR_SIZE")]
     nar_size: String,
@@ -217,6 +225,8 @@ fn run_server(serve: &Serve) -> Result<(), ServeCommandError> {
         trusted_keys: serve.trusted_keys.iter().cloned().collect::<TrustedKeys>(),
         key: serve.signing_key.as_deref().map(read_key).transpose()?,
     };
+    options.upstreams =
+        Upstreams { urls: serve.upstreams.clone(), keys: serve.upstream_keys.iter().cloned().collect() };
     options.retention = serve.keeping.retention().map_err(|source| ServeCommandError::Size { source })?;
     options.collect_every = serve.gc_every;
     let nar_bytes = parse_size(&serve.nar_size).map_err(|source| ServeCommandError::Size { source })?;

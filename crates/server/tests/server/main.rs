@@ -10,3 +10,4 @@ mod garbage;
 mod hostile;
 mod lookups;
 mod uploads;
+mod upstreams;
