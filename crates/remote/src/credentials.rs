@@ -71,6 +71,12 @@ impl Credentials {
         }
     }
 
+    /// What to send to the API of Cachix, for the cache at `url`.
+    pub(crate) fn cachix_authorization(&self, url: &CacheUrl) -> Option<HeaderValue> {
+        let own = self.tokens.iter().find(|(other, _)| other.place == url.place).map(|(_, token)| token);
+        own.or(self.cachix.as_ref()).and_then(bearer)
+    }
+
     /// What to send to the cache at `url`, whose address is `base`.
     pub(crate) fn authorization(&self, url: &CacheUrl, base: &Url) -> Option<HeaderValue> {
         if let Some((_, token)) = self.tokens.iter().find(|(other, _)| other.place == url.place) {

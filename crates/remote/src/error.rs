@@ -118,6 +118,21 @@ pub enum CacheError {
         #[source]
         source: object_store::Error,
     },
+    /// A server answers with something else than its API says.
+    #[error("read the answer of {address}")]
+    Answer {
+        /// The cache.
+        address: String,
+        /// What is wrong with it.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A part was taken, but its tag, which completes the upload, wasn't given.
+    #[error("upload to {address}: a part came without its ETag")]
+    Tag {
+        /// The cache.
+        address: String,
+    },
     /// What the cache says of itself can't be read.
     #[error("read what the cache says of itself")]
     Info {
@@ -164,6 +179,8 @@ impl CacheError {
             | Self::Redirect { .. }
             | Self::Encoding { .. }
             | Self::TooLarge { .. }
+            | Self::Answer { .. }
+            | Self::Tag { .. }
             | Self::Bucket { .. } => Verdict::Suspicious,
             Self::Outside { .. } | Self::LeftOut => Verdict::Innocent,
         }

@@ -8,6 +8,7 @@ use nixcache_core::environment::Environment;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
+use crate::cache_url::CacheUrl;
 use crate::remote::RemoteError;
 
 /// The largest headers of an answer over HTTP/2. (HTTP/1.1 has its own bounds in `hyper`: 100 of them, 400 KiB.)
@@ -38,6 +39,9 @@ pub struct NetworkOptions {
     pub uploads_at_once: usize,
     /// Proxies.
     pub proxies: Proxies,
+    /// The API that paths are published to Cachix with: `https://cachix.org/api/v1` if it isn't given. The token for
+    /// Cachix goes there.
+    pub cachix_api: Option<CacheUrl>,
     /// Where files are made on their way to a cache. The machine's place for such files if it isn't given.
     pub temporary_directory: Option<Utf8PathBuf>,
     /// Certificates in PEM, in place of those that the machine trusts.
@@ -58,6 +62,7 @@ impl Default for NetworkOptions {
             nars_at_once: 8,
             uploads_at_once: 4,
             proxies: Proxies::default(),
+            cachix_api: None,
             temporary_directory: None,
             certificates: None,
         }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use nixcache_core::nix::{NarInfo, SecretKey, StorePath, TrustedKeys, Verified};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
+use url::Url;
 
-use crate::cache::{Cache, Directory, Http, S3, StandardCache, WritableCache};
+use crate::cache::{Cache, Cachix, Directory, Http, S3, StandardCache, WritableCache};
 use crate::cache_url::{CacheUrl, Place};
 use crate::credentials::Credentials;
 use crate::event::{Listener, RemoteEvent};
@@ -72,6 +73,9 @@ pub enum RemoteError {
         /// The profile.
         profile: String,
     },
+    /// The API of Cachix is not an HTTP URL.
+    #[error("use the API of Cachix: its URL must begin with https:// or http://")]
+    CachixApi,
     /// This kind of cache can be read, but not written.
     #[error("publish to {cache}: this kind of cache can only be read")]
     ReadOnly {
@@ -239,7 +243,17 @@ impl Opener<'_> {
                 Arc::new(self.standard(url, files))
             }
             Place::Http { .. } => Arc::new(self.standard(url, self.http(url))),
-            Place::Cachix { .. } | Place::Attic { .. } => {
+            Place::Cachix { name } => {
+                let api = match &self.network.cachix_api {
+                    Some(api) => api.http_base(),
+                    None => Url::parse("https://cachix.org/api/v1/").ok(),
+                };
+                let api = api.ok_or_else(|| RemoteError::CachixApi)?;
+                let authorization = self.credentials.cachix_authorization(url);
+                let api = Http::new(api, authorization, self.client(), self.network.clone());
+                Arc::new(Cachix::new(name.clone(), self.standard(url, self.http(url)), api))
+            }
+            Place::Attic { .. } => {
                 return Err(RemoteError::ReadOnly { cache: url.to_string() });
             }
         })

@@ -194,11 +194,10 @@ fn a_path_is_packed_once_and_only_if_it_is_missing() {
 }
 
 #[test]
-fn kinds_of_cache_that_can_only_be_read_are_refused_at_once() {
-    for url in ["cachix://mine", "attic://attic.example.org/team"] {
-        let error = nixcache_remote::Remote::new(publish_options(&[url]), |_| ()).err().unwrap();
-        assert_eq!(error.to_string(), format!("publish to {url}: this kind of cache can only be read"));
-    }
+fn a_kind_of_cache_that_can_only_be_read_is_refused_at_once() {
+    let url = "attic://attic.example.org/team";
+    let error = nixcache_remote::Remote::new(publish_options(&[url]), |_| ()).err().unwrap();
+    assert_eq!(error.to_string(), format!("publish to {url}: this kind of cache can only be read"));
 }
 
 #[test]

@@ -15,7 +15,7 @@ use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use self::body::Resumable;
-use self::request::{Request, Upload};
+pub(super) use self::request::{Request, Upload};
 use super::NarSource;
 use super::layout::{Files, NAR_MEDIA_TYPE};
 use crate::error::CacheError;
@@ -54,7 +54,7 @@ impl Http {
         Self { base, authorization, client, options, bulk: Arc::default() }
     }
 
-    fn url(&self, name: &str) -> Result<Url, CacheError> {
+    pub(super) fn url(&self, name: &str) -> Result<Url, CacheError> {
         let outside = || CacheError::Redirect { address: shown(&self.base), reason: "it leads nowhere" };
         let url = self.base.join(name).map_err(|_| outside())?;
         let safe = match url.scheme() {
@@ -66,7 +66,7 @@ impl Http {
         if safe { Ok(url) } else { Err(outside()) }
     }
 
-    async fn whole(&self, response: Response, limit: usize) -> Result<Bytes, CacheError> {
+    pub(super) async fn whole(&self, response: Response, limit: usize) -> Result<Bytes, CacheError> {
         let url = response.url().clone();
         plain_encoding(&response)?;
         let too_large = || CacheError::TooLarge { address: shown(&url), limit: limit as u64 };

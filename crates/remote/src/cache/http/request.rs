@@ -22,25 +22,38 @@ const REDIRECTS: usize = 5;
 const PIECE: usize = 128 * 1024;
 
 /// What is asked for.
-pub(super) struct Request {
-    pub(super) method: Method,
-    pub(super) url: Url,
+pub(in crate::cache) struct Request {
+    pub(in crate::cache) method: Method,
+    pub(in crate::cache) url: Url,
+    /// Whether the credential stays away, wherever this goes: the URL itself is one.
+    pub(in crate::cache) anonymous: bool,
+    /// The MD5 of what is sent, in base64, for stores that check it.
+    pub(in crate::cache) md5: Option<String>,
     /// The first byte wanted, and the condition that makes it fit what came before.
-    pub(super) from: Option<(u64, Option<HeaderValue>)>,
-    pub(super) upload: Option<Upload>,
-    pub(super) media_type: Option<&'static str>,
-    pub(super) only_if_missing: bool,
+    pub(in crate::cache) from: Option<(u64, Option<HeaderValue>)>,
+    pub(in crate::cache) upload: Option<Upload>,
+    pub(in crate::cache) media_type: Option<&'static str>,
+    pub(in crate::cache) only_if_missing: bool,
 }
 
 /// What is sent. It can be sent again.
-pub(super) enum Upload {
+pub(in crate::cache) enum Upload {
     Bytes(Bytes),
     File { path: PathBuf, size: u64 },
 }
 
 impl Request {
-    pub(super) fn new(method: Method, url: Url) -> Self {
-        Self { method, url, from: None, upload: None, media_type: None, only_if_missing: false }
+    pub(in crate::cache) fn new(method: Method, url: Url) -> Self {
+        Self {
+            method,
+            url,
+            anonymous: false,
+            md5: None,
+            from: None,
+            upload: None,
+            media_type: None,
+            only_if_missing: false,
+        }
     }
 
     fn headers(&self) -> HeaderMap {
@@ -51,6 +64,10 @@ impl Request {
             headers.extend(condition.clone().map(|condition| (header::IF_RANGE, condition)));
         }
         headers.extend(self.media_type.map(|media| (header::CONTENT_TYPE, HeaderValue::from_static(media))));
+        if let Some(md5) = &self.md5 {
+            let md5 = HeaderValue::try_from(md5).expect("base64 is good in a header");
+            headers.insert("content-md5", md5);
+        }
         if self.only_if_missing {
             headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
@@ -59,7 +76,7 @@ impl Request {
 }
 
 /// An error of the connection, without the URL, which can hold a token.
-pub(super) fn broken(url: &Url, error: reqwest::Error) -> CacheError {
+pub(in crate::cache) fn broken(url: &Url, error: reqwest::Error) -> CacheError {
     let connecting = error.is_connect();
     let (address, source) = (shown(url), error.without_url());
     if connecting { CacheError::Connect { address, source } } else { CacheError::Broken { address, source } }
@@ -76,12 +93,12 @@ fn is_passing(status: StatusCode) -> bool {
 
 impl Http {
     /// Makes a request, again if that can help.
-    pub(super) async fn send(&self, request: &Request) -> Result<Response, CacheError> {
+    pub(in crate::cache) async fn send(&self, request: &Request) -> Result<Response, CacheError> {
         self.send_moving(request, &|_| ()).await
     }
 
     /// The same, and tells of the bytes that were sent.
-    pub(super) async fn send_moving(
+    pub(in crate::cache) async fn send_moving(
         &self,
         request: &Request,
         moved: &(dyn Fn(u64) + Send + Sync),
@@ -141,7 +158,9 @@ impl Http {
         moved: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Response, CacheError> {
         let mut sent = self.client.request(request.method.clone(), clean(url)).headers(request.headers());
-        if let Some(authorization) = self.authorization.as_ref().filter(|_| url.origin() == self.base.origin()) {
+        if let Some(authorization) =
+            self.authorization.as_ref().filter(|_| !request.anonymous && url.origin() == self.base.origin())
+        {
             sent = sent.header(header::AUTHORIZATION, authorization.clone());
         }
         let (path, size) = match &request.upload {
@@ -174,7 +193,7 @@ impl Http {
     }
 
     /// An error for every answer that is none.
-    pub(super) fn check(&self, response: &Response) -> Result<(), CacheError> {
+    pub(in crate::cache) fn check(&self, response: &Response) -> Result<(), CacheError> {
         let status = response.status();
         if status.is_success() {
             return Ok(());
