@@ -15,7 +15,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 
 use crate::artifact::scan::reveal_in_text;
-use crate::artifact::{FileClass, RootKind, Roots, UnitArtifact};
+use crate::artifact::{ArtifactFile, FileClass, RootKind, Roots, UnitArtifact};
 use crate::cargo::fingerprint::{
     CargoFingerprint, FingerprintError, NotReproducible, RelocatableLocal, Relocation, WatchedPaths, output_stamp,
 };
@@ -217,8 +217,20 @@ pub fn restore(
 
 /// How much of a unit has to be copied.
 fn copied_bytes(unit: &Prepared<'_>) -> u64 {
-    let is_copied = |class: FileClass| class == FileClass::Own || !unit.old_times;
-    unit.unit.artifact.files.iter().filter(|file| is_copied(file.class)).map(|file| file.blob.size).sum()
+    unit.unit.artifact.files.iter().filter(|file| placement(unit, file) == Placement::Copy).map(|f| f.blob.size).sum()
+}
+
+/// Whether a file may be a link, which has the one old time. Where a unit needs a newer one, its metadata has it: cargo
+/// takes the newest output for the unit's time, or the metadata where a dependent needs that alone. So the library
+/// beside it, which is the larger part, can be a link all the same.
+fn placement(unit: &Prepared<'_>, file: &ArtifactFile) -> Placement {
+    let extension = |file: &ArtifactFile, extension| file.path.extension() == Some(extension);
+    let carries_no_time =
+        || extension(file, "rlib") && unit.unit.artifact.files.iter().any(|file| extension(file, "rmeta"));
+    match file.class {
+        FileClass::Replaced if unit.old_times || carries_no_time() => Placement::Link,
+        _ => Placement::Copy,
+    }
 }
 
 /// Relocates every fingerprint, in dependency order. Nothing is written yet.
@@ -352,8 +364,7 @@ fn place_files(
                 false
             }
             FileClass::Replaced | FileClass::Own => {
-                let share = file.class == FileClass::Replaced && unit.old_times;
-                let placement = if share { Placement::Link } else { Placement::Copy };
+                let placement = placement(unit, file);
                 let how = context.store.materialise(&file.blob, &path, placement).map_err(RestoreError::Store)?;
                 let counter = if how == PlacedHow::Linked { linked } else { copied };
                 counter.fetch_add(file.blob.size, Ordering::Relaxed);
