@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::cargo::fingerprint::package_stamp;
 use nixcache_core::cargo::layout::BuildLocks;
-use nixcache_core::cargo::record::{PathRemap, RecorderSession};
 use nixcache_core::environment::Environment;
 use nixcache_core::session::{
     CollectContext, CollectReport, Collector, KeptUnit, Ledger, Resolution, RestoreContext, RestoreReport, UnitState,
@@ -25,6 +24,7 @@ use crate::launcher;
 use crate::lookup::{LeaseSource, StoreLookup};
 use crate::machine::MachineCache;
 use crate::report::{Report, bytes, chain};
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::summary::{NotKeptUnit, Summary, rounded, timed};
 use crate::workspace::{PlannedBuild, WorkspaceError};
@@ -352,72 +352,6 @@ impl PreparedBuild {
     fn save_ledger(&mut self, build: &PlannedBuild, report: &Report) {
         if let Err(error) = self.ledger.save(build.build_directory(), &self.profile) {
             report.detail("Ledger", &chain(&error));
-        }
-    }
-}
-
-/// The directory of one build, on the file system of cargo's own files, so that times can be compared.
-struct Session {
-    directory: Option<Utf8PathBuf>,
-    records: Utf8PathBuf,
-    started: SystemTime,
-}
-
-impl Session {
-    fn begin(build: &PlannedBuild, dry_run: bool) -> std::io::Result<Self> {
-        if dry_run {
-            return Ok(Self { directory: None, records: Utf8PathBuf::new(), started: SystemTime::now() });
-        }
-        for layout in &build.layouts {
-            layout.create_directories().map_err(std::io::Error::other)?;
-        }
-        let sessions = build.build_directory().join(".nixcache").join("sessions");
-        let directory = sessions.join(std::process::id().to_string());
-        let records = directory.join("records");
-        std::fs::create_dir_all(&records)?;
-        // The stamp is taken from the file system: its clock can be behind the system's.
-        let stamp = directory.join("started");
-        std::fs::write(&stamp, b"")?;
-        let started = std::fs::metadata(&stamp)?.modified()?;
-        Ok(Self { directory: Some(directory), records, started })
-    }
-
-    /// Writes the recorder's session file.
-    fn output_file(&self) -> Option<Utf8PathBuf> {
-        self.directory.as_ref().map(|directory| directory.join("output"))
-    }
-
-    fn recorder(
-        &self,
-        build: &PlannedBuild,
-        wrapper: Option<String>,
-        settings: &Settings,
-        refused: &BTreeSet<Utf8PathBuf>,
-    ) -> Option<Utf8PathBuf> {
-        // Rustc takes the last prefix that fits, so the most specific comes last.
-        let mut remaps: Vec<PathRemap> = build
-            .roots
-            .iter()
-            .filter_map(|(kind, path)| Some(PathRemap { from: path.to_owned(), to: kind.remapped()?.to_owned() }))
-            .collect();
-        remaps.reverse();
-        let mut session = RecorderSession::new(self.records.clone(), remaps, wrapper);
-        if !settings.remap_members {
-            let members = build.graph.packages.iter().filter(|package| package.is_path());
-            session.not_remapped = members.map(|package| package.root().to_owned()).collect();
-        }
-        session.refused = refused.clone();
-        session.rustc.clone_from(&build.toolchain.rustc);
-        let file = self.directory.as_ref()?.join("session.json");
-        session.write(&file).ok().map(|()| file)
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        if let Some(directory) = &self.directory {
-            // The next `cargo clean` takes what is left.
-            let _ = std::fs::remove_dir_all(directory);
         }
     }
 }

@@ -15,6 +15,7 @@ mod machine;
 mod metadata_cache;
 mod recorder;
 mod report;
+mod session;
 mod settings;
 mod summary;
 mod workspace;
