@@ -1,11 +1,12 @@
 //! Caches: one machine publishes, another one fetches, and nobody is believed who is not trusted.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
 
-use nixcache_tests::{Machine, Outcome, Workspace, skipped, walk};
+use nixcache_tests::{Machine, Outcome, Workspace, binary_directory, skipped, walk};
 
 /// A cache in a directory, and the key that signs what is published to it.
 struct Cache {
@@ -269,6 +270,72 @@ fn a_key_is_made_once_and_only_its_owner_can_read_it() {
     assert_eq!(again.status.code(), Some(75), "{again}");
     assert_eq!(fs::read_to_string(&file).unwrap(), secret);
     assert_eq!(workspace.nixcache(&["key", "public"]).succeed().stdout, made.stdout);
+}
+
+/// `cargo nixcache serve` on a free port, which ends with the test.
+struct Server {
+    process: Child,
+    address: String,
+    token: String,
+}
+
+impl Server {
+    fn start(directory: &Path) -> Self {
+        let tokens = directory.join("tokens.toml");
+        let serve = || {
+            let mut command = Command::new(binary_directory().join("cargo-nixcache"));
+            command.args(["nixcache", "serve"]).env_clear().env("HOME", directory);
+            command
+        };
+        let made = serve().args(["token", "add", "ci", "--scope", "write", "--tokens"]).arg(&tokens).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        let mut command = serve();
+        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(directory.join("data"));
+        let mut process = command.arg("--tokens").arg(&tokens).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
+        let first = lines.next().expect("the server says where it is").unwrap();
+        let address = first.split_whitespace().last().unwrap().trim_start_matches("http://").to_owned();
+        std::thread::spawn(move || lines.map_while(Result::ok).count());
+        Self { process, address, token }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself, which the test has seen otherwise.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+#[test]
+fn our_own_server_is_a_cache_that_is_read_and_written() {
+    let cache = Cache::new();
+    let server = Server::start(cache.directory.path());
+    let (first, second) = (Machine::new(), Machine::new());
+    let publishing = |workspace: &Workspace, password: &str| {
+        let url = format!("http://ci:{password}@{}", server.address);
+        workspace.with_env("NIXCACHE_PUBLISH", url).with_env("NIXCACHE_SECRET_KEY_FILE", cache.key_file())
+    };
+    let workspace = app(&first);
+    // With a token that is none, the build goes on, and the token is not shown.
+    let refused = publishing(&workspace, "not-the-token").build(&["build", "--verbose"]);
+    assert!(refused.stderr.contains("warning"), "{refused}");
+    assert!(!refused.to_string().contains("not-the-token"), "{refused}");
+    // What is in place is published too.
+    let published = publishing(&workspace, &server.token).build(&["build", "--verbose"]);
+    assert!(published.stderr.contains("Published"), "{published}");
+    assert!(!published.to_string().contains(&server.token), "{published}");
+
+    let workspace = app(&second);
+    let fetching = workspace
+        .with_env("NIXCACHE_CACHES", format!("http://{}", server.address))
+        .with_env("NIXCACHE_TRUSTED_KEYS", &cache.public_key);
+    let warm = fetching.nixcache(&["build"]).restores_everything();
+    assert!(fetched(&warm) > 0, "{warm}");
+    assert_eq!(workspace.run_output("debug/app"), "hello 7\n");
+    workspace.assert_nothing_to_do(&["build"]);
 }
 
 #[test]
