@@ -1,7 +1,7 @@
 //! The caches that are asked, and how long for each: every request to a cache goes through its [`Guard`].
 
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -24,6 +24,8 @@ pub(crate) struct Guard {
     pub(crate) shown: String,
     breaker: Breaker,
     listener: Listener,
+    /// Held while the listener is told, so that it knows before anybody acts on it.
+    telling: Mutex<()>,
     patience: Duration,
     request_limit: Duration,
 }
@@ -31,7 +33,8 @@ pub(crate) struct Guard {
 impl Guard {
     pub(crate) fn new(shown: String, listener: Listener, options: &NetworkOptions) -> Self {
         let breaker = Breaker::new(options.errors_allowed);
-        Self { shown, breaker, listener, patience: options.patience, request_limit: options.request_limit }
+        let telling = Mutex::default();
+        Self { shown, breaker, listener, telling, patience: options.patience, request_limit: options.request_limit }
     }
 
     pub(crate) fn is_left_out(&self) -> bool {
@@ -77,10 +80,13 @@ impl Guard {
         result.map_err(|error| if hopeless { self.leave_out(error) } else { error })
     }
 
-    /// Leaves the cache out for the rest of the build.
+    /// Leaves the cache out for the rest of the build. The listener is told before anybody can see it: what comes of
+    /// a request never arrives before its reason.
     fn leave_out(&self, error: CacheError) -> CacheError {
-        if self.breaker.leave_out() {
+        let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
+        if !self.breaker.is_open() {
             (self.listener)(RemoteEvent::CacheLeftOut { cache: self.shown.clone(), error: Arc::new(error) });
+            self.breaker.leave_out();
         }
         CacheError::LeftOut
     }
