@@ -171,7 +171,8 @@ fn a_spoilt_store_is_found_by_verify_and_rebuilt() {
         let machine = Machine::new();
         let workspace = app(&machine, "app");
         workspace.build(&["build"]);
-        for path in walk(machine.store()) {
+        // Not through links: what they lead to is none of the store's.
+        for path in walk(machine.store()).into_iter().filter(|path| !path.is_symlink()) {
             let mut bytes = fs::read(&path).unwrap();
             if bytes.len() < 4096 {
                 continue;
