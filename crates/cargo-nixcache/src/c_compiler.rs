@@ -56,13 +56,21 @@ fn compiles(arguments: &[OsString]) -> bool {
         return false;
     };
     let is_unclear = |text: &&str| {
-        // Input that is read once cannot be read again; response files may say anything.
+        // Standard input cannot be read again; response files may say anything.
         *text == "-"
             || text.starts_with('@')
             || NOT_COMPILING.contains(text)
             || UNCLEAR.iter().any(|option| text.starts_with(option))
+            || is_read_once(text)
     };
     texts.contains(&"-c") && !texts.iter().any(is_unclear)
+}
+
+/// Whether an argument is or ends in the path of a pipe or a device, such as `/dev/stdin` or what a shell puts in the
+/// place of `<(…)`. A second run would find it empty, and succeed where the first one rightly failed.
+fn is_read_once(text: &str) -> bool {
+    let is_other = |path: &str| std::fs::metadata(path).is_ok_and(|file| !file.is_file() && !file.is_dir());
+    is_other(text) || text.find('/').is_some_and(|start| start > 0 && is_other(&text[start..]))
 }
 
 /// Whether the compiler takes the option without a word. It is asked once in a run of cargo.
@@ -128,6 +136,19 @@ mod tests {
         {
             assert!(!is(name), "{name}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_can_be_read_once_is_not_compiled_twice() {
+        let directory = tempfile::tempdir().unwrap();
+        let source = directory.path().join("a.c");
+        std::fs::write(&source, "").unwrap();
+        let compiles = |words: &[&str]| compiles(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert!(compiles(&["-c", source.to_str().unwrap(), "-I/dev", "-o", "/no/such/a.o"]));
+        assert!(!compiles(&["-x", "c", "-c", "/dev/null"]));
+        assert!(!compiles(&["-include/dev/null", "-c", source.to_str().unwrap()]));
+        assert!(!compiles(&["-c", source.to_str().unwrap(), "-o", "/dev/null"]));
     }
 
     #[test]
