@@ -74,6 +74,48 @@ fn a_manifest_directory_that_is_baked_in_is_a_hit_only_where_it_is() {
 }
 
 #[test]
+fn what_cargo_passes_over_in_a_scripts_output_is_passed_over_after_a_hit() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.package("", "[workspace]\n", "fn main() { println!(\"{:?} one\", option_env!(\"PLACE\")) }\n");
+    workspace.write(
+        "build.rs",
+        "use std::io::Write as _;
+fn main() {
+    println!(\"cargo::rerun-if-changed=build.rs\");
+    std::io::stdout().write_all(b\"cargo::rustc-env=PLACE=\\xff\\n\").unwrap();
+}
+",
+    );
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    workspace.edit("src/main.rs", "one", "two");
+    workspace.nixcache(&["build"]).succeed();
+    assert_eq!(workspace.run_output("debug/app"), "None two\n");
+}
+
+#[test]
+fn what_looks_like_a_placeholder_in_a_scripts_output_stays_what_it_is() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.package("", "[workspace]\n", "fn main() { println!(\"{} one\", env!(\"PLACE\")) }\n");
+    workspace.write(
+        "build.rs",
+        "fn main() {
+    println!(\"cargo::rerun-if-changed=build.rs\");
+    println!(\"cargo::rustc-env=PLACE=@nixcache{{workspace}}@\");
+}
+",
+    );
+    workspace.nixcache(&["build"]).succeed();
+    workspace.remove_target();
+    workspace.nixcache(&["build"]).succeed();
+    workspace.edit("src/main.rs", "one", "two");
+    workspace.nixcache(&["build"]).succeed();
+    assert_eq!(workspace.run_output("debug/app"), "@nixcache{workspace}@ two\n");
+}
+
+#[test]
 fn metadata_of_a_links_package_reaches_its_dependents() {
     let machine = Machine::new();
     let workspace = machine.workspace("app");

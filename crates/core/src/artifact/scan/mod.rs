@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use self::bitcode::BitcodeSearch;
 use self::objects::harmless_ranges;
-pub use self::text::{HideError, hide_in_text, reveal_in_text};
+pub use self::text::{HideError, PLACEHOLDER_START, hide_in_text, reveal_in_text};
 use super::{RootKind, Roots};
 
 /// Text files above this size are treated as binary: their paths bind them.

@@ -10,7 +10,7 @@ use memchr::memmem;
 use super::super::{RootKind, Roots};
 
 /// What every placeholder begins with. See [`RootKind::placeholder`].
-const PLACEHOLDER_START: &str = "@nixcache{";
+pub const PLACEHOLDER_START: &str = "@nixcache{";
 
 /// Why text cannot be hidden.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]

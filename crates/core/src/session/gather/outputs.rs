@@ -11,7 +11,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::binary_facts::BinaryFacts;
 use crate::artifact::dynamic::inputs_of_binary;
-use crate::artifact::scan::{FileReferences, HideError, Scanner, hide_in_text, named_roots};
+use crate::artifact::scan::{FileReferences, HideError, PLACEHOLDER_START, Scanner, hide_in_text, named_roots};
 use crate::artifact::{ArtifactFile, FileClass, RunOutput};
 use crate::cargo::dep_info::RustcDepInfo;
 use crate::cargo::directives::{Directives, is_obeyed};
@@ -153,8 +153,9 @@ impl Gatherer<'_, '_> {
         for line in bytes.split_inclusive(|byte| *byte == b'\n') {
             match std::str::from_utf8(line) {
                 Ok(line) if is_obeyed(line) => text.push_str(&self.hidden(line)?),
-                // Cargo passes over lines that are not UTF-8.
-                _ => text.push_str(&self.lossy_text(line)),
+                Ok(_) => text.push_str(&self.lossy_text(line)),
+                // Cargo passes over lines that are not UTF-8. What is kept is UTF-8, and it would obey them.
+                Err(_) => {}
             }
         }
         Ok(text)
@@ -251,12 +252,13 @@ impl Gatherer<'_, '_> {
     }
 
     fn hidden(&mut self, text: &str) -> Result<String, NotKept> {
+        // Whatever looks like a placeholder is taken for one when the text is put back.
+        if text.contains(PLACEHOLDER_START) {
+            return Err(NotKept::Text(HideError::HoldsPlaceholder));
+        }
         match self.plain.examine_text(text) {
             FileReferences::Bound(roots) => {
                 self.bound.extend(roots);
-                if text.contains("@nixcache{") {
-                    return Err(NotKept::Text(HideError::HoldsPlaceholder));
-                }
                 Ok(text.to_owned())
             }
             _ => hide_in_text(text, self.context.roots).map_err(NotKept::Text),
@@ -265,8 +267,8 @@ impl Gatherer<'_, '_> {
 
     /// Text for people: where it cannot be relocated, it is left as it is.
     fn lossy_text(&self, bytes: &[u8]) -> String {
-        let text = String::from_utf8_lossy(bytes);
-        hide_in_text(&text, self.context.roots).unwrap_or_else(|_| text.replace("@nixcache{", "@ nixcache{"))
+        let text = String::from_utf8_lossy(bytes).replace(PLACEHOLDER_START, "@ nixcache{");
+        hide_in_text(&text, self.context.roots).unwrap_or(text)
     }
 }
 
