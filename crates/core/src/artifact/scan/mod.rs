@@ -21,7 +21,7 @@ use std::io::{self, Read as _};
 use std::ops::Range;
 
 use camino::{Utf8Path, Utf8PathBuf};
-use memchr::memmem::Finder;
+use memchr::memmem::{self, Finder};
 use serde::{Deserialize, Serialize};
 
 use self::bitcode::BitcodeSearch;
@@ -290,12 +290,13 @@ impl RawScan<'_> {
     }
 }
 
-/// The roots that the values of variables name, which a unit read at compile time. If there are some, its outputs want
-/// a [`Scanner::wary`] scan.
-pub fn named_roots<'a>(roots: &Roots, values: impl IntoIterator<Item = &'a str>) -> BTreeSet<RootKind> {
+/// The roots that texts name which a unit took in at compile time: the values of variables, and what build scripts
+/// generated. If there are some, its outputs want a [`Scanner::wary`] scan.
+pub fn named_roots(roots: &Roots, texts: impl IntoIterator<Item = impl AsRef<[u8]>>) -> BTreeSet<RootKind> {
     let mut named = BTreeSet::new();
-    for value in values {
-        named.extend(roots.iter().filter(|(_, path)| value.contains(path.as_str())).map(|(kind, _)| kind));
+    for text in texts {
+        let names = |path: &Utf8Path| memmem::find(text.as_ref(), path.as_str().as_bytes()).is_some();
+        named.extend(roots.iter().filter(|(_, path)| names(path)).map(|(kind, _)| kind));
     }
     named
 }

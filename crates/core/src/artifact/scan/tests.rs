@@ -165,6 +165,9 @@ fn a_path_that_the_optimiser_cut_binds_units_that_took_a_place() {
     let roots = Roots::new([(RootKind::Workspace, root.clone()), (RootKind::CargoHome, root.with_extension("other"))]);
     let named = named_roots(&roots, [root.join("crate").as_str(), "1.0"]);
     assert_eq!(named, set([RootKind::Workspace]));
+    // A file that a build script generated names it too, whatever else is in it.
+    let generated = [b"\xff static HERE: &str = \"", root.as_str().as_bytes(), b"/data/x\";"].concat();
+    assert_eq!(named_roots(&roots, [generated]), named);
     let wary = Scanner::wary(&roots, &named);
     assert_eq!(wary.scan_file(&output).unwrap(), FileReferences::Bound(set([RootKind::Workspace])));
     // Text is not cut, nor is debug information the worse for it.

@@ -39,7 +39,13 @@ impl Gatherer<'_, '_> {
             .map_err(|_| NotKept::Unstable { what: format!("{makefile} is not UTF-8") })?;
         let dep_info = RustcDepInfo::parse(&text).map_err(NotKept::DepInfo)?;
         let values = dep_info.environment.iter().filter_map(|(_, value)| value.as_deref());
-        let named = named_roots(self.context.roots, values);
+        let mut named = named_roots(self.context.roots, values);
+        // What a script generated may name other places than `OUT_DIR`, and travels with placeholders for them.
+        for file in dep_info.files.iter().map(|file| absolute(&record.directory, file)) {
+            if file.starts_with(self.address.layout.build_directory()) {
+                named.extend(named_roots(self.context.roots, [read(&file)?]));
+            }
+        }
         if !named.is_empty() {
             self.wary = Some(Scanner::wary(self.context.roots, &named));
         }
