@@ -53,20 +53,37 @@ fn a_members_directory_has_the_settings_of_its_workspace() {
     let workspace = machine.workspace("app");
     workspace.write("Cargo.toml", "[workspace]\nmembers = [\"one\"]\nresolver = \"3\"\n");
     workspace.package("one", "", "fn main() {}\n");
-    workspace.write("nixcache.toml", "summary = 'out/summary.json'\n").write("out/.keep", "");
+    workspace.write("nixcache.toml", "store-size = '3GiB'\n");
     // One that is beside a member is none of the workspace's.
     workspace.write("one/nixcache.toml", "store-size = '1GiB'\n");
     let outcome = workspace.cargo(&["nixcache", "config"]).directory("one").succeed();
-    let is_default = |line: &str| line.starts_with("store-size ") && line.ends_with(" default");
-    assert!(outcome.stdout.lines().any(is_default), "{outcome}");
-    workspace.cargo(&["nixcache", "build"]).directory("one").succeed();
-    assert!(workspace.read("out/summary.json").contains("\"schema\""));
-    // So has a workspace that is named.
-    fs::remove_file(workspace.path("out/summary.json")).unwrap();
+    let is_that_of_the_workspace = |line: &str| line.starts_with("store-size ") && line.contains(" 3.00 GiB ");
+    assert!(outcome.stdout.lines().any(is_that_of_the_workspace), "{outcome}");
+    // So has a workspace that is named: what is wrong in its file is told.
+    workspace.write("nixcache.toml", "stroe = 'x'\n");
     let manifest = workspace.path("one/Cargo.toml");
     let elsewhere = machine.workspace("elsewhere");
-    elsewhere.cargo(&["nixcache", "build", "--manifest-path", manifest.to_str().unwrap()]).succeed();
-    assert!(workspace.read("out/summary.json").contains("\"schema\""));
+    elsewhere.write("nothing", "");
+    let refused = elsewhere.cargo(&["nixcache", "build", "--manifest-path", manifest.to_str().unwrap()]).fail();
+    assert!(refused.stderr.contains(workspace.path("nixcache.toml").to_str().unwrap()), "{refused}");
+}
+
+#[test]
+fn a_workspace_does_not_say_where_to_write() {
+    let machine = Machine::new();
+    let workspace = app(&machine);
+    let file = machine.root().join("home/.profile");
+    fs::write(&file, "precious").unwrap();
+    for (key, value) in [("summary", file.to_str().unwrap()), ("store", "store")] {
+        workspace.write("nixcache.toml", format!("{key} = '{value}'\n"));
+        for arguments in [&["nixcache", "build"][..], &["nixcache", "--dry-run", "build"]] {
+            let outcome = workspace.cargo(arguments).fail();
+            assert_eq!(outcome.status.code(), Some(2), "{outcome}");
+            assert!(outcome.stderr.contains("nixcache.toml") && outcome.stderr.contains(key), "{outcome}");
+        }
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
+    assert!(!workspace.path("store").exists());
 }
 
 #[test]

@@ -56,6 +56,14 @@ pub(crate) enum SettingsError {
         #[source]
         source: nixcache_core::nix::signature::KeyError,
     },
+    /// A workspace says where to write.
+    #[error("{file} sets `{key}`, which a workspace must not: set it in your own file, by a flag or a variable")]
+    NotForWorkspaces {
+        /// The file, as people name it.
+        file: String,
+        /// The key.
+        key: &'static str,
+    },
     /// No cache directory is known.
     #[error("the platform names no cache directory: give one with --store or NIXCACHE_STORE")]
     NoCacheDirectory,
@@ -136,6 +144,14 @@ impl Settings {
         directories: &Directories,
     ) -> Result<Self, SettingsError> {
         let GivenOptions { options, from_variables, directory } = given;
+        // A workspace comes from anybody. A store of its own would hold artifacts that nobody vouches for, and a summary
+        // would be written over any file.
+        for file in files.iter().filter(|file| file.author == Author::Workspace) {
+            let keys = [("store", &file.content.store), ("summary", &file.content.summary)];
+            if let Some((key, _)) = keys.into_iter().find(|(_, path)| path.is_some()) {
+                return Err(SettingsError::NotForWorkspaces { file: file.name(), key });
+            }
+        }
         let source = |field, flag, variable| {
             if from_variables.contains(&field) { Origin::Variable(variable) } else { Origin::Flag(flag) }
         };
@@ -194,11 +210,11 @@ mod tests {
 
     fn settle(options: &Options, from_variables: &[&'static str]) -> Settings {
         let files = vec![
-            file("/work/nixcache.toml", Author::Workspace, "store = 'cache'\nsummary = '/tmp/summary.json'"),
+            file("/work/nixcache.toml", Author::Workspace, "store-size = '2GiB'"),
             file(
                 "/home/config.toml",
                 Author::User,
-                "store = '/user'\nstore-size = '1GiB'\nmembers.remap-paths = false",
+                "store = 'user'\nsummary = '/tmp/summary.json'\nstore-size = '1GiB'\nmembers.remap-paths = false",
             ),
         ];
         let given = GivenOptions { options, from_variables, directory: Utf8Path::new("/here") };
@@ -212,9 +228,9 @@ mod tests {
     #[test]
     fn flags_win_over_variables_over_the_workspace_over_the_user() {
         let none = settle(&Options::default(), &[]);
-        assert_eq!((none.store.as_str(), none.store_size, none.remap_members), ("/work/cache", Some(1 << 30), false));
+        assert_eq!((none.store.as_str(), none.store_size, none.remap_members), ("/home/user", Some(2 << 30), false));
         assert_eq!(none.summary.as_deref(), Some(Utf8Path::new("/tmp/summary.json")));
-        assert_eq!(origin(&none, "store"), "/work/nixcache.toml");
+        assert_eq!(origin(&none, "store-size"), "/work/nixcache.toml");
         assert_eq!(origin(&none, "members.remap-paths"), "/home/config.toml");
         let options = Options { store: Some("flag".into()), store_size: Some("0".to_owned()), ..Options::default() };
         let given = settle(&options, &["store_size"]);
@@ -229,7 +245,18 @@ mod tests {
     fn an_empty_variable_says_nothing() {
         let options = Options { store: Some("".into()), store_size: Some(String::new()), ..Options::default() };
         let settings = settle(&options, &["store", "store_size"]);
-        assert_eq!((settings.store.as_str(), settings.store_size), ("/work/cache", Some(1 << 30)));
+        assert_eq!((settings.store.as_str(), settings.store_size), ("/home/user", Some(2 << 30)));
+    }
+
+    #[test]
+    fn a_workspace_does_not_say_where_to_write() {
+        for key in ["store", "summary"] {
+            let files = vec![file("/work/nixcache.toml", Author::Workspace, &format!("{key} = 'x'"))];
+            let options = Options::default();
+            let given = GivenOptions { options: &options, from_variables: &[], directory: Utf8Path::new("/here") };
+            let error = Settings::settle(given, files, &Directories::default()).unwrap_err();
+            assert!(matches!(&error, SettingsError::NotForWorkspaces { key: found, .. } if *found == key), "{error}");
+        }
     }
 
     #[test]
