@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
+pub(crate) use nixcache_core::error_chain::chain;
 
 /// What takes longer than this is shown while it goes on.
 const MOMENT: Duration = Duration::from_millis(400);
@@ -138,18 +139,6 @@ impl Drop for Bar {
             bar.finish_and_clear();
         }
     }
-}
-
-/// An error and its sources, on one line.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 /// Bytes as people read them.

@@ -9,6 +9,7 @@ pub mod artifact;
 pub mod cargo;
 pub mod digest;
 pub mod environment;
+pub mod error_chain;
 pub mod exchange;
 pub mod nix;
 pub mod plan;

@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use nixcache_core::error_chain::chain;
 use nixcache_core::nix::narinfo::NarInfoError;
 use nixcache_core::nix::{StorePath, Unverified};
 
@@ -51,17 +52,6 @@ pub(crate) enum Refusal {
     Time,
     #[error("the cache's files can't be used")]
     Storage { source: StorageError },
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }
 
 impl From<StorageError> for Refusal {
