@@ -73,6 +73,50 @@ fn a_manifest_directory_that_is_baked_in_is_a_hit_only_where_it_is() {
     assert_eq!(Path::new(workspace.run_output("debug/app").trim()), workspace.root());
 }
 
+/// Optimised, a comparison with a path of this length is one with numbers: the path itself is nowhere in the program.
+const CUT_TO_PIECES: usize = 28;
+
+#[test]
+fn a_place_that_generated_code_compares_with_is_a_hit_only_there() {
+    let machine = Machine::new();
+    let directory = tempfile::Builder::new().prefix("n").rand_bytes(4).tempdir().unwrap();
+    let checkout = |name: &str| {
+        let mut path = directory.path().join(name).to_str().unwrap().to_owned();
+        path.extend(std::iter::repeat_n('x', CUT_TO_PIECES.saturating_sub(path.len())));
+        machine.workspace(&path).with_target(machine.root().join("target"))
+    };
+    let (first, second) = (checkout("a"), checkout("b"));
+    for workspace in [&first, &second] {
+        workspace.package(
+            "",
+            "[package]\nname = \"app\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[workspace]\n",
+            "include!(concat!(env!(\"OUT_DIR\"), \"/place.rs\"));
+fn main() { println!(\"{}\", std::env::current_dir().unwrap().to_str() == Some(PLACE)) }
+",
+        );
+        workspace.write(
+            "build.rs",
+            "fn main() {
+    println!(\"cargo::rerun-if-changed=build.rs\");
+    let variable = |name| std::env::var(name).unwrap();
+    let code = format!(\"const PLACE: &str = {:?};\", variable(\"CARGO_MANIFEST_DIR\"));
+    std::fs::write(variable(\"OUT_DIR\") + \"/place.rs\", code).unwrap();
+}
+",
+        );
+    }
+    let is_at_home = |workspace: &Workspace| {
+        let program = workspace.target().join("release/app");
+        let output = Command::new(program).current_dir(workspace.root()).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    first.build(&["build", "--release"]);
+    first.hit(&["build", "--release"]);
+    assert_eq!(is_at_home(&first), "true\n");
+    let elsewhere = second.build(&["build", "--release"]);
+    assert_eq!(is_at_home(&second), "true\n", "{elsewhere}");
+}
+
 #[test]
 fn what_cargo_passes_over_in_a_scripts_output_is_passed_over_after_a_hit() {
     let machine = Machine::new();
