@@ -20,6 +20,7 @@ mod mixing;
 mod output;
 mod profiles;
 mod selections;
+mod small;
 mod sources;
 mod storage;
 mod targets;

@@ -1,17 +1,8 @@
 //! What people and programs read: cargo's output stays cargo's, and our commands say what they did.
 
-use nixcache_tests::{Machine, Workspace};
+use nixcache_tests::Machine;
 
-fn app(machine: &Machine) -> Workspace {
-    let workspace = machine.workspace("app");
-    workspace.package("part", "", "pub fn part() -> u32 { 1 }\n");
-    workspace.package(
-        "",
-        "[dependencies]\npart = { path = \"part\" }\nitoa = \"1\"\n[workspace]\n",
-        "fn main() { println!(\"{}\", itoa::Buffer::new().format(part::part())) }\n",
-    );
-    workspace
-}
+use crate::small::app;
 
 #[test]
 fn a_warm_build_says_one_quiet_line_of_its_own() {

@@ -1,17 +1,8 @@
 //! Several toolchains share a store: each has artifacts of its own, and its own hits.
 
-use nixcache_tests::{Machine, Toolchain, Workspace, skipped};
+use nixcache_tests::{Machine, Toolchain, skipped};
 
-fn app(machine: &Machine) -> Workspace {
-    let workspace = machine.workspace("app");
-    workspace.package("part", "", "pub fn part() -> u32 { 1 }\n");
-    workspace.package(
-        "",
-        "[dependencies]\npart = { path = \"part\" }\nitoa = \"1\"\n[workspace]\n",
-        "fn main() { println!(\"{}\", itoa::Buffer::new().format(part::part())) }\n",
-    );
-    workspace
-}
+use crate::small::app;
 
 fn each_has_its_own(test: &str, other: Option<Toolchain>, missing: &str) {
     let Some(other) = other else { return skipped(test, missing) };
