@@ -23,6 +23,7 @@ use guppy::graph::feature::{FeatureSet, StandardFeatures, named_feature_filter};
 use guppy::graph::{DependencyDirection, PackageGraph};
 use guppy::platform::{Platform, PlatformSpec, TargetFeatures, Triple};
 use nixcache_core::unit::{CompilePlatform, TargetKind, UnitGraph};
+use nixcache_tests::PublishedCrate;
 use nixcache_tests::oracle::Workspace;
 
 /// The side on which a package is compiled.
@@ -186,21 +187,6 @@ fn compare(directory: &Utf8Path, selections: &[Selection<'_>]) -> usize {
     compared
 }
 
-/// The sources of a published crate, unpacked by cargo. They carry their lock file and are only read.
-fn published(name: &str, version: &str) -> Utf8PathBuf {
-    let package = format!("{name}@{version}");
-    let here = env!("CARGO_MANIFEST_DIR");
-    let output = Command::new("cargo").args(["info", "--quiet", &package]).current_dir(here).output();
-    assert!(output.is_ok_and(|output| output.status.success()), "cargo info {package}");
-    let home = std::env::var("CARGO_HOME").map_or_else(
-        |_| Utf8PathBuf::from(std::env::var("HOME").expect("there is a home directory")).join(".cargo"),
-        Utf8PathBuf::from,
-    );
-    let sources = home.join("registry/src").read_dir_utf8().expect("cargo has unpacked sources").flatten();
-    let directory = sources.map(|registry| registry.path().join(format!("{name}-{version}")));
-    directory.into_iter().find(|path| path.is_dir()).unwrap_or_else(|| panic!("{package} is not unpacked"))
-}
-
 fn usual() -> Vec<Selection<'static>> {
     let plain = Selection::default();
     vec![
@@ -224,17 +210,37 @@ fn guppy_agrees_on_the_example_workspace() {
     assert!(compare(&directory, &selections) > 100);
 }
 
+/// Published crates, each with lists of its features that are compared with and without the default ones.
+const PUBLISHED: [(&str, &[&[&str]]); 7] = [
+    ("ripgrep", &[&["pcre2"]]),
+    ("bat", &[&["minimal-application"], &["git", "regex-fancy"]]),
+    ("just", &[]),
+    ("cargo-nextest", &[&["default-no-update"], &["self-update", "experimental-tokio-console"]]),
+    ("gitui", &[&["regex-onig", "timing"]]),
+    ("sccache", &[&["redis", "s3"], &["dist-server"]]),
+    ("mdbook", &[&["search"], &["serve", "watch"]]),
+];
+
 #[test]
 fn guppy_agrees_on_published_crates() {
     if std::env::var("NIXCACHE_ORACLE").is_ok_and(|wanted| wanted == "none") {
         return;
     }
     let listed: toml::Table = include_str!("../data/oracle-crates.toml").parse().expect("the list is TOML");
-    for name in ["ripgrep", "bat", "just", "cargo-nextest", "gitui", "sccache", "mdbook"] {
+    for (name, lists) in PUBLISHED {
         let crates = listed["crate"].as_array().expect("the list has crates");
         let listing = crates.iter().find(|listing| listing["name"].as_str() == Some(name)).expect("it is listed");
         let version = listing["version"].as_str().expect("it has a version");
-        let compared = compare(&published(name, version), &usual());
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let directory = Utf8Path::from_path(temporary.path()).expect("a temporary directory is UTF-8");
+        let directory = directory.canonicalize_utf8().expect("a temporary directory has a real path");
+        PublishedCrate { name: name.to_owned(), version: version.to_owned() }.unpack(directory.as_std_path());
+        let mut selections = usual();
+        for features in lists {
+            let one = Selection { features, ..Selection::default() };
+            selections.extend([one, Selection { no_default: true, ..one }]);
+        }
+        let compared = compare(&directory, &selections);
         assert!(compared > 50, "{name}: {compared} packages were compared");
     }
 }
