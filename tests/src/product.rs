@@ -8,7 +8,15 @@ use std::sync::OnceLock;
 pub fn binary_directory() -> &'static Path {
     static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
     DIRECTORY.get_or_init(|| match std::env::var_os("NIXCACHE_TEST_BINARY") {
-        Some(binary) => Path::new(&binary).parent().expect("a binary is in a directory").to_owned(),
+        Some(binary) => {
+            let binary = Path::new(&binary);
+            assert!(
+                binary.ends_with("cargo-nixcache") && binary.is_file(),
+                "{} is not cargo-nixcache",
+                binary.display()
+            );
+            binary.parent().expect("a binary is in a directory").to_owned()
+        }
         None => build(),
     })
 }
