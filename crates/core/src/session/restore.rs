@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes};
-use std::io;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
@@ -393,8 +393,7 @@ fn place_files(
         fs::create_dir_all(&files.directory).map_err(failed(&files.directory))?;
         for (path, text) in [(&files.stdout, &run.stdout), (&files.stderr, &run.stderr)] {
             let text = reveal_in_text(text, context.roots).ok_or_else(malformed)?;
-            fs::write(path, text).map_err(failed(path))?;
-            set_time(path, unit.time).map_err(failed(path))?;
+            write_with_time(path, text.as_bytes(), unit.time).map_err(failed(path))?;
         }
         fs::write(&files.root_output, files.out.as_str()).map_err(failed(&files.root_output))?;
         placed.push(files.stdout);
@@ -413,9 +412,9 @@ fn seal(context: &RestoreContext<'_>, unit: &Prepared<'_>) -> Result<Vec<LedgerF
     fs::create_dir_all(&unit.files.directory).map_err(failed(&unit.files.directory))?;
     if let Some(dep_info) = &artifact.dep_info {
         let dep_info = dep_info.reveal(context.roots, context.environment).map_err(|_| malformed())?;
-        fs::write(&unit.files.dep_info, dep_info.encode()).map_err(failed(&unit.files.dep_info))?;
         // Not later than the moment before the sources were compared: what is edited from then on is newer.
-        set_time(&unit.files.dep_info, context.started).map_err(failed(&unit.files.dep_info))?;
+        let path = &unit.files.dep_info;
+        write_with_time(path, &dep_info.encode(), context.started).map_err(failed(path))?;
     }
     match &artifact.diagnostics {
         Some(diagnostics) => {
@@ -477,6 +476,13 @@ fn from_nanoseconds(nanoseconds: i64) -> SystemTime {
 /// The one old time of restored outputs.
 pub(super) fn fixed_time() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(FIXED_MTIME_SECONDS.unsigned_abs())
+}
+
+/// Writes a file that is to have another modification time than now.
+fn write_with_time(path: &Utf8Path, bytes: &[u8], time: SystemTime) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.set_times(FileTimes::new().set_modified(time))
 }
 
 /// Sets a file's modification time.
