@@ -51,6 +51,44 @@ fn every_setting_of_a_profile_is_an_input() {
 }
 
 #[test]
+fn tests_and_benchmarks_use_what_was_built() {
+    let machine = Machine::new();
+    let workspace = base(&machine);
+    workspace.miss(&["test", "--no-run"], &["app 0.1.0"]);
+    workspace.hit(&["test", "--no-run"]);
+    workspace.build(&["build", "--release"]);
+    workspace.miss(&["bench", "--no-run"], &["app 0.1.0"]);
+    workspace.hit(&["bench", "--no-run"]);
+}
+
+#[test]
+fn what_a_profile_inherits_from_is_an_input_of_build_scripts() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    // Alike in all that rustc is told, so that only `PROFILE` tells them apart.
+    let profile = "[profile.own]\ninherits = \"dev\"\nopt-level = 1\ndebug = 0\ndebug-assertions = true\noverflow-checks = true\nincremental = false\nstrip = \"none\"\n";
+    workspace.package("", &format!("[workspace]\n{profile}"), "fn main() { println!(\"{}\", env!(\"FOUND\")) }\n");
+    workspace.write(
+        "build.rs",
+        "fn main() {
+    println!(\"cargo::rerun-if-changed=build.rs\");
+    println!(\"cargo::rustc-env=FOUND={}\", std::env::var(\"PROFILE\").unwrap());
+}
+",
+    );
+    let command = ["build", "--profile", "own"];
+    for (parent, found) in [("dev", "debug\n"), ("release", "release\n"), ("dev", "debug\n")] {
+        let text = workspace.read("Cargo.toml");
+        let other = if parent == "dev" { "release" } else { "dev" };
+        workspace
+            .write("Cargo.toml", text.replace(&format!("inherits = \"{other}\""), &format!("inherits = \"{parent}\"")));
+        workspace.build(&command);
+        assert_eq!(workspace.run_output("own/app"), found);
+    }
+    workspace.hit(&command);
+}
+
+#[test]
 fn stripping_changes_the_binary_alone() {
     let machine = Machine::new();
     let workspace = base(&machine);

@@ -19,6 +19,15 @@ pub enum ProfileError {
     },
 }
 
+/// The directory of a profile below the target directory: `test` shares that of `dev`, and `bench` that of `release`.
+pub fn profile_directory(name: &str) -> &str {
+    match name {
+        "dev" | "test" => "debug",
+        "bench" => "release",
+        name => name,
+    }
+}
+
 /// How much debug information there is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum DebugInformation {

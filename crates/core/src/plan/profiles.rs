@@ -150,6 +150,7 @@ impl Profile {
     pub(super) fn to_unit_profile(&self, unit_lto: String) -> UnitProfile {
         UnitProfile {
             name: self.name.clone(),
+            is_release: self.release,
             opt_level: self.opt_level.clone(),
             lto: match &self.lto {
                 LinkTimeOptimization::Off => "off".to_owned(),

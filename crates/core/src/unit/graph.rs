@@ -9,6 +9,8 @@ use std::fmt;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+use crate::cargo::profile::profile_directory;
+
 /// A unit's place in [`UnitGraph::units`]. Dependencies come before their dependents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct UnitIndex(pub u32);
@@ -257,6 +259,8 @@ pub enum CompilePlatform {
 pub struct UnitProfile {
     /// The name: `dev`, `release`, `test`, a custom one.
     pub name: String,
+    /// Whether it inherits from `release`, in the end, rather than from `dev`: the `PROFILE` of build scripts.
+    pub is_release: bool,
     /// `-C opt-level`.
     pub opt_level: String,
     /// The profile's `lto`, as cargo's unit graph prints it: `false`, `true`, `thin`, `fat`, `off`.
@@ -288,6 +292,15 @@ pub struct UnitProfile {
     pub rustflags: Vec<String>,
     /// `trim-paths` (unstable).
     pub trim_paths: Option<String>,
+}
+
+impl UnitProfile {
+    /// Everything that tells it from profiles that compile otherwise, as text. Of the name only the directory counts,
+    /// which generated files may name: `cargo test` uses what `cargo build` compiled.
+    pub fn identity(&self) -> String {
+        let directory = profile_directory(&self.name).to_owned();
+        format!("{:?}", Self { name: directory, ..self.clone() })
+    }
 }
 
 impl UnitGraph {

@@ -199,7 +199,7 @@ pub const TABLE: &[Input] = &[
         "all",
         "optimisation, debug information, panics, LTO and the rest of the profile",
         "profiles",
-        |context| Some(format!("{:?}", context.unit.profile)),
+        |context| Some(context.unit.profile.identity()),
     ),
     planned(
         "rustflags",

@@ -35,6 +35,7 @@ fn unit(package: u32, crate_type: CrateType, root: &str, dependencies: Vec<UnitD
         features: BTreeSet::new(),
         profile: UnitProfile {
             name: "dev".to_owned(),
+            is_release: false,
             opt_level: "0".to_owned(),
             lto: "false".to_owned(),
             unit_lto: "only-object".to_owned(),
@@ -146,6 +147,20 @@ fn every_planned_input_is_in_the_key_under_its_name() {
     assert_ne!(app(&graph, &facts).key, before.key, "path remapping");
     let planned = TABLE.iter().filter(|row| row.hashed == Hashed::Planned).map(|row| row.name);
     assert_eq!(planned.collect::<BTreeSet<_>>(), tested, "each row of the table has its change here");
+}
+
+#[test]
+fn of_a_profile_s_name_the_directory_counts_and_what_it_inherits_from() {
+    let key = |name: &str, is_release: bool| {
+        let (mut graph, facts) = build("/work");
+        let profile = &mut graph.units[1].profile;
+        (profile.name, profile.is_release) = (name.to_owned(), is_release);
+        app(&graph, &facts).key
+    };
+    assert_eq!(key("dev", false), key("test", false));
+    assert_eq!(key("release", true), key("bench", true));
+    assert_ne!(key("dev", false), key("custom", false));
+    assert_ne!(key("custom", false), key("custom", true));
 }
 
 #[test]

@@ -14,6 +14,7 @@ use camino::Utf8PathBuf;
 
 pub use self::filter::{Filter, LibraryRule, Rule};
 pub(crate) use self::options::is_harmless_unstable;
+use crate::cargo::profile::profile_directory;
 use crate::unit::PassedThrough;
 
 /// Why a command line cannot be read.
@@ -238,11 +239,7 @@ impl CargoCommand {
 
     /// The directory of the profile below the target directory.
     pub fn profile_directory(&self) -> String {
-        match self.profile_name().as_str() {
-            "dev" | "test" => "debug".to_owned(),
-            "bench" => "release".to_owned(),
-            name => name.to_owned(),
-        }
+        profile_directory(&self.profile_name()).to_owned()
     }
 
     /// Which packages it is about.
