@@ -171,6 +171,8 @@ impl CacheError {
             | Self::Busy { .. }
             | Self::Info { .. }
             | Self::StoreDirectory { .. } => Verdict::Hopeless,
+            // Too large for a server is one path, not all of them.
+            Self::Status { status: 413, .. } | Self::Outside { .. } | Self::LeftOut => Verdict::Innocent,
             Self::File { .. }
             | Self::Broken { .. }
             | Self::Cut { .. }
@@ -182,7 +184,6 @@ impl CacheError {
             | Self::Answer { .. }
             | Self::Tag { .. }
             | Self::Bucket { .. } => Verdict::Suspicious,
-            Self::Outside { .. } | Self::LeftOut => Verdict::Innocent,
         }
     }
 

@@ -7,6 +7,7 @@
 //! ```text
 //! Remote ─► Fetching ─► set ─┐
 //!      └──► Publishing ──────┴─► Guard (breaker) ─► Cache: layout ─► directory │ http │ s3
+//!                                                       cachix │ attic
 //! ```
 //!
 //! A cache is never trusted: `docs/caches.md` says what is checked, and what each error means.

@@ -76,12 +76,6 @@ pub enum RemoteError {
     /// The API of Cachix is not an HTTP URL.
     #[error("use the API of Cachix: its URL must begin with https:// or http://")]
     CachixApi,
-    /// This kind of cache can be read, but not written.
-    #[error("publish to {cache}: this kind of cache can only be read")]
-    ReadOnly {
-        /// The cache, as it is shown.
-        cache: String,
-    },
 }
 
 /// What all requests of a build share.
@@ -130,14 +124,8 @@ impl Remote {
     ) -> Result<Self, RemoteError> {
         let mut options = options;
         options.caches.sort_by_key(CacheUrl::priority);
-        let opener = Opener {
-            client: match options.caches.iter().chain(&options.publish).any(CacheUrl::is_remote) {
-                true => Some(network::client(&options.network)?),
-                false => None,
-            },
-            credentials: &options.credentials,
-            network: &options.network,
-        };
+        let urls = options.caches.iter().chain(&options.publish);
+        let opener = Opener::new(urls, &options.credentials, &options.network)?;
         let listener: Listener = Arc::new(events);
         let mut members: Vec<Arc<Member>> = Vec::new();
         let mut publishers: Vec<Arc<Publisher>> = Vec::new();
@@ -211,18 +199,31 @@ impl Drop for Remote {
 }
 
 /// Makes caches of URLs.
-struct Opener<'a> {
+pub(crate) struct Opener<'a> {
     client: Option<reqwest::Client>,
     credentials: &'a Credentials,
     network: &'a NetworkOptions,
 }
 
-impl Opener<'_> {
+impl<'a> Opener<'a> {
+    /// Ready for all of `urls`.
+    pub(crate) fn new<'u>(
+        urls: impl IntoIterator<Item = &'u CacheUrl>,
+        credentials: &'a Credentials,
+        network: &'a NetworkOptions,
+    ) -> Result<Self, RemoteError> {
+        let client = match urls.into_iter().any(CacheUrl::is_remote) {
+            true => Some(network::client(network)?),
+            false => None,
+        };
+        Ok(Self { client, credentials, network })
+    }
+
     fn client(&self) -> reqwest::Client {
         self.client.clone().expect("it is made when a cache is remote")
     }
 
-    fn open(&self, url: &CacheUrl) -> Result<Arc<dyn Cache>, RemoteError> {
+    pub(crate) fn open(&self, url: &CacheUrl) -> Result<Arc<dyn Cache>, RemoteError> {
         Ok(match &url.place {
             Place::File(root) => Arc::new(self.standard(url, Directory::new(root.clone()))),
             Place::S3(bucket) => {
@@ -244,17 +245,10 @@ impl Opener<'_> {
             }
             Place::Http { .. } => Arc::new(self.standard(url, self.http(url))),
             Place::Cachix { name } => {
-                let api = match &self.network.cachix_api {
-                    Some(api) => api.http_base(),
-                    None => Url::parse("https://cachix.org/api/v1/").ok(),
-                };
-                let api = api.ok_or_else(|| RemoteError::CachixApi)?;
-                let authorization = self.credentials.cachix_authorization(url);
-                let api = Http::new(api, authorization, self.client(), self.network.clone());
-                Arc::new(Cachix::new(name.clone(), self.standard(url, self.http(url)), api))
+                Arc::new(Cachix::new(name.clone(), self.standard(url, self.http(url)), self.cachix_api(url)?))
             }
-            Place::Attic { .. } => {
-                return Err(RemoteError::ReadOnly { cache: url.to_string() });
+            Place::Attic { cache, .. } => {
+                Arc::new(Attic::new(cache.clone(), self.standard(url, self.http(url)), self.attic_api(url)))
             }
         })
     }
@@ -263,7 +257,26 @@ impl Opener<'_> {
         StandardCache::new(url.clone(), files, self.network.narinfos_at_once)
     }
 
-    fn http(&self, url: &CacheUrl) -> Http {
+    /// The API of Cachix, with what it is to know of us for the cache at `url`.
+    pub(crate) fn cachix_api(&self, url: &CacheUrl) -> Result<Http, RemoteError> {
+        let api = match &self.network.cachix_api {
+            Some(api) => api.http_base(),
+            None => Url::parse("https://cachix.org/api/v1/").ok(),
+        };
+        let api = api.ok_or_else(|| RemoteError::CachixApi)?;
+        let authorization = self.credentials.cachix_authorization(url);
+        Ok(Http::new(api, authorization, self.client(), self.network.clone()))
+    }
+
+    /// The API of the server that the cache at `url`, one of Attic's, is on.
+    pub(crate) fn attic_api(&self, url: &CacheUrl) -> Http {
+        let cache = url.http_base().expect("these kinds of cache have an address");
+        let api = cache.join("../_api/v1/").expect("a relative address can always be followed");
+        // The same server, so the same credential.
+        Http::new(api, self.credentials.authorization(url, &cache), self.client(), self.network.clone())
+    }
+
+    pub(crate) fn http(&self, url: &CacheUrl) -> Http {
         let base = url.http_base().expect("these kinds of cache have an address");
         let authorization = self.credentials.authorization(url, &base);
         Http::new(base, authorization, self.client(), self.network.clone())

@@ -3,6 +3,7 @@
 //! A cache moves files and nothing else: it believes nothing and verifies nothing. It waits for as long as its kind
 //! has to; who asks it ([`crate::set`]) says when that is too long.
 
+mod attic;
 mod cachix;
 mod directory;
 mod http;
@@ -18,6 +19,7 @@ use tempfile::TempPath;
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
 
+pub(crate) use attic::Attic;
 pub(crate) use cachix::Cachix;
 pub(crate) use directory::Directory;
 pub(crate) use http::Http;

@@ -1,12 +1,10 @@
 //! What every kind of cache can do, written once and run over each.
 
-use std::sync::Arc;
+use nixcache_core::environment::Environment;
+use nixcache_remote::{AwsKeys, Netrc, Outcome, Proxies, RemoteOptions, Secret};
 
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use nixcache_remote::{AwsKeys, Outcome, RemoteOptions, Secret};
-
-use crate::server::{Memory, Server};
-use crate::support::{Sample, Watched, chain, fetched, options, publish_options};
+use crate::server::{Attic, Cachix, Internet, Memory, Reply, Request, S3Server, Server};
+use crate::support::{Sample, Watched, chain, fetched, key, options, publish_options};
 
 /// A cache of some kind, with a way to look into it behind its back.
 struct Place {
@@ -18,6 +16,8 @@ enum Kind {
     Directory(tempfile::TempDir),
     Http { memory: Memory, _server: Server },
     Bucket { root: tempfile::TempDir, _server: S3Server },
+    Cachix { cachix: Cachix, internet: Internet },
+    Attic { attic: Attic, internet: Internet },
 }
 
 impl Place {
@@ -37,13 +37,45 @@ impl Place {
         let root = tempfile::tempdir().unwrap();
         std::fs::create_dir(root.path().join("bucket")).unwrap();
         let server = S3Server::new(root.path());
-        let url = format!("s3://bucket?endpoint=127.0.0.1:{}&scheme=http&region=eu-test-1", server.port);
-        Self { url, kind: Kind::Bucket { root, _server: server } }
+        Self { url: server.url("bucket"), kind: Kind::Bucket { root, _server: server } }
+    }
+
+    fn cachix() -> Self {
+        let cachix = Cachix::new("mine", "token").signed_by(key().public());
+        let answers = cachix.clone();
+        let internet = Internet::new(&["cachix.org", "mine.cachix.org"], move |host, request| {
+            // The API is at one host, the cache at the other.
+            let is_api = request.target.starts_with("/api/") || request.method == "PUT";
+            if is_api == (host == "cachix.org") { answers.answer(request) } else { Reply::status(404) }
+        });
+        Self { url: "cachix://mine".to_owned(), kind: Kind::Cachix { cachix, internet } }
+    }
+
+    fn attic() -> Self {
+        let attic = Attic::new("team", "token");
+        let answers = attic.clone();
+        let internet = Internet::new(&["attic.example.org"], move |_, request| answers.answer(request));
+        Self { url: "attic://attic.example.org/team".to_owned(), kind: Kind::Attic { attic, internet } }
     }
 
     fn with_keys(&self, mut options: RemoteOptions) -> Watched {
-        options.credentials.aws.keys =
-            Some(AwsKeys { access_key_id: "id".into(), secret_access_key: Secret::new("secret"), session_token: None });
+        match &self.kind {
+            Kind::Bucket { .. } => {
+                let (id, secret) = (S3Server::ACCESS_KEY.into(), Secret::new(S3Server::SECRET_KEY));
+                let keys = AwsKeys { access_key_id: id, secret_access_key: secret, session_token: None };
+                options.credentials.aws.keys = Some(keys);
+            }
+            Kind::Cachix { internet, .. } => {
+                options.credentials.cachix = Some(Secret::new("token"));
+                through(&mut options, internet);
+            }
+            Kind::Attic { attic, internet } => {
+                options.credentials.netrc = Netrc::parse("machine attic.example.org login me password token");
+                options.trusted_keys = [attic.public_key()].into_iter().collect();
+                through(&mut options, internet);
+            }
+            Kind::Directory(_) | Kind::Http { .. } => {}
+        }
         Watched::new(options)
     }
 
@@ -60,14 +92,18 @@ impl Place {
             Kind::Directory(directory) => std::fs::read(directory.path().join("cache").join(name)).ok(),
             Kind::Http { memory, .. } => memory.get(name),
             Kind::Bucket { root, .. } => std::fs::read(root.path().join("bucket").join(name)).ok(),
+            Kind::Cachix { cachix, .. } => body(&cachix.answer(&get(&format!("/{name}")))),
+            Kind::Attic { attic, .. } => body(&attic.answer(&get(&format!("/team/{name}")))),
         }
     }
 
+    /// Where files can be put behind the back of whoever serves them.
     fn write(&self, name: &str, bytes: &[u8]) {
         let root = match &self.kind {
             Kind::Http { memory, .. } => return memory.put(name, bytes),
             Kind::Directory(directory) => directory.path().join("cache"),
             Kind::Bucket { root, .. } => root.path().join("bucket"),
+            Kind::Cachix { .. } | Kind::Attic { .. } => unreachable!("files can't be put there"),
         };
         let path = root.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -77,62 +113,60 @@ impl Place {
     fn narinfo(&self, sample: &Sample) -> String {
         String::from_utf8(self.read(&sample.narinfo_name()).unwrap()).unwrap()
     }
-}
 
-/// An S3 server over a directory, which checks signatures.
-struct S3Server {
-    port: u16,
-    _runtime: tokio::runtime::Runtime,
-}
-
-impl S3Server {
-    fn new(root: &std::path::Path) -> Self {
-        let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
-        builder.set_auth(s3s::auth::SimpleAuth::from_single("id", "secret"));
-        let service = builder.build();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let port = listener.local_addr().unwrap().port();
-        runtime.spawn(async move {
-            let builder = Arc::new(hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()));
-            while let Ok((socket, _)) = listener.accept().await {
-                let (builder, service) = (Arc::clone(&builder), service.clone());
-                tokio::spawn(async move {
-                    // An error means that the client went away.
-                    let _ = builder.serve_connection(TokioIo::new(socket), service).await;
-                });
-            }
-        });
-        Self { port, _runtime: runtime }
+    /// Those that speak an API say what they didn't like.
+    fn refused(&self) -> Vec<String> {
+        match &self.kind {
+            Kind::Cachix { cachix, .. } => cachix.refused(),
+            Kind::Attic { attic, .. } => attic.refused(),
+            _ => Vec::new(),
+        }
     }
 }
 
-macro_rules! for_every_kind {
-    ($($name:ident)*) => {$(
-        mod $name {
-            #[test]
-            fn directory() {
-                super::$name(&super::Place::directory());
-            }
-
-            #[test]
-            fn http() {
-                super::$name(&super::Place::http());
-            }
-
-            #[test]
-            fn bucket() {
-                super::$name(&super::Place::bucket());
-            }
-        }
-    )*};
+/// The options of somebody whose network is this one.
+fn through(options: &mut RemoteOptions, internet: &Internet) {
+    let mut environment = Environment::default();
+    environment.set("https_proxy", internet.proxy());
+    options.network.proxies = Proxies::from_environment(&environment);
+    options.network.certificates = Some(internet.certificate().as_bytes().to_vec());
 }
 
-for_every_kind! {
+fn get(target: &str) -> Request {
+    let headers = [("authorization".to_owned(), "Bearer token".to_owned())].into_iter().collect();
+    Request { method: "GET".to_owned(), target: target.to_owned(), headers, body: Vec::new() }
+}
+
+fn body(reply: &Reply) -> Option<Vec<u8>> {
+    let head = reply.bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+    reply.bytes.starts_with(b"HTTP/1.1 200 ").then(|| reply.bytes[head + 4..].to_vec())
+}
+
+macro_rules! for_kinds {
+    ($kinds:tt: $($name:ident)*) => {$(for_kinds! { @ $kinds $name })*};
+    (@ [$($kind:ident)*] $name:ident) => {
+        mod $name {$(
+            #[test]
+            fn $kind() {
+                let place = super::Place::$kind();
+                super::$name(&place);
+                assert_eq!(place.refused(), [""; 0]);
+            }
+        )*}
+    };
+}
+
+for_kinds! {
+    [directory http bucket cachix attic]:
     what_is_published_can_be_fetched
     the_first_writer_wins
-    a_broken_upload_is_repaired
     an_empty_cache_has_nothing
+}
+
+// Hosted caches look after their files themselves.
+for_kinds! {
+    [directory http bucket]:
+    a_broken_upload_is_repaired
     another_store_directory_is_left_out
 }
 
@@ -147,7 +181,9 @@ fn what_is_published_can_be_fetched(place: &Place) {
     assert!(report.failed.is_empty(), "{}", chain(&report.failed[0].2));
     assert_eq!((report.published, report.already_there), (3, 0));
     assert!(report.bytes > 9 << 20);
-    assert_eq!(place.read("nix-cache-info").unwrap(), b"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n",);
+    if !matches!(place.kind, Kind::Cachix { .. } | Kind::Attic { .. }) {
+        assert_eq!(place.read("nix-cache-info").unwrap(), b"StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n");
+    }
     let narinfo = place.narinfo(&zeros);
     assert!(narinfo.contains("Compression: zstd\n") && narinfo.contains("URL: nar/"), "{narinfo}");
 

@@ -5,13 +5,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a step that fails is a test that fails")]
 
+mod attic;
 mod cachix;
 mod conformance;
 mod content;
 mod faults;
 mod proxy;
 mod publishing;
-mod server;
 mod support;
 mod tls;
 mod trust;
+
+use nixcache_test_servers as server;

@@ -194,13 +194,6 @@ fn a_path_is_packed_once_and_only_if_it_is_missing() {
 }
 
 #[test]
-fn a_kind_of_cache_that_can_only_be_read_is_refused_at_once() {
-    let url = "attic://attic.example.org/team";
-    let error = nixcache_remote::Remote::new(publish_options(&[url]), |_| ()).err().unwrap();
-    assert_eq!(error.to_string(), format!("publish to {url}: this kind of cache can only be read"));
-}
-
-#[test]
 fn a_server_that_answers_in_bulk_is_not_asked_for_each() {
     let samples: Vec<_> = (0..50).map(|number| Sample::new(&format!("sample-{number}"), 100)).collect();
     let memory = Memory::default();

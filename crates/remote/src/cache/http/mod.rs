@@ -15,7 +15,8 @@ use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use self::body::Resumable;
-pub(super) use self::request::{Request, Upload};
+pub(crate) use self::request::Request;
+pub(super) use self::request::Upload;
 use super::NarSource;
 use super::layout::{Files, NAR_MEDIA_TYPE};
 use crate::error::CacheError;
@@ -54,7 +55,7 @@ impl Http {
         Self { base, authorization, client, options, bulk: Arc::default() }
     }
 
-    pub(super) fn url(&self, name: &str) -> Result<Url, CacheError> {
+    pub(crate) fn url(&self, name: &str) -> Result<Url, CacheError> {
         let outside = || CacheError::Redirect { address: shown(&self.base), reason: "it leads nowhere" };
         let url = self.base.join(name).map_err(|_| outside())?;
         let safe = match url.scheme() {
@@ -66,7 +67,7 @@ impl Http {
         if safe { Ok(url) } else { Err(outside()) }
     }
 
-    pub(super) async fn whole(&self, response: Response, limit: usize) -> Result<Bytes, CacheError> {
+    pub(crate) async fn whole(&self, response: Response, limit: usize) -> Result<Bytes, CacheError> {
         let url = response.url().clone();
         plain_encoding(&response)?;
         let too_large = || CacheError::TooLarge { address: shown(&url), limit: limit as u64 };

@@ -1,12 +1,13 @@
 //! One request: its attempts, its redirects, and who may see the credential.
 
-use std::path::PathBuf;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream;
-use reqwest::header::{self, HeaderMap, HeaderValue};
+use futures_util::stream::{self, BoxStream};
+use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Body, Method, Response, StatusCode};
 use tokio::io::AsyncReadExt as _;
 use tokio::sync::mpsc;
@@ -21,14 +22,22 @@ const REDIRECTS: usize = 5;
 /// How much of a file is sent at once.
 const PIECE: usize = 128 * 1024;
 
+/// Pieces that are decompressed before they can be sent.
+const PIECES_AHEAD: usize = 4;
+
+/// Who is told of the bytes that were sent.
+type Told = mpsc::UnboundedSender<u64>;
+
 /// What is asked for.
-pub(in crate::cache) struct Request {
+pub(crate) struct Request {
     pub(in crate::cache) method: Method,
     pub(in crate::cache) url: Url,
     /// Whether the credential stays away, wherever this goes: the URL itself is one.
     pub(in crate::cache) anonymous: bool,
     /// The MD5 of what is sent, in base64, for stores that check it.
     pub(in crate::cache) md5: Option<String>,
+    /// Headers of one server's own.
+    pub(in crate::cache) headers: Vec<(&'static str, HeaderValue)>,
     /// The first byte wanted, and the condition that makes it fit what came before.
     pub(in crate::cache) from: Option<(u64, Option<HeaderValue>)>,
     pub(in crate::cache) upload: Option<Upload>,
@@ -39,16 +48,27 @@ pub(in crate::cache) struct Request {
 /// What is sent. It can be sent again.
 pub(in crate::cache) enum Upload {
     Bytes(Bytes),
-    File { path: PathBuf, size: u64 },
+    /// A file as it is, of `size` bytes.
+    File {
+        path: PathBuf,
+        size: u64,
+    },
+    /// `before`, and then what is in a file that was compressed with zstd: `size` bytes. So it is the NAR itself.
+    Decompressed {
+        before: Bytes,
+        path: PathBuf,
+        size: u64,
+    },
 }
 
 impl Request {
-    pub(in crate::cache) fn new(method: Method, url: Url) -> Self {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
         Self {
             method,
             url,
             anonymous: false,
             md5: None,
+            headers: Vec::new(),
             from: None,
             upload: None,
             media_type: None,
@@ -68,6 +88,7 @@ impl Request {
             let md5 = HeaderValue::try_from(md5).expect("base64 is good in a header");
             headers.insert("content-md5", md5);
         }
+        headers.extend(self.headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.clone())));
         if self.only_if_missing {
             headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static("*"));
         }
@@ -93,7 +114,7 @@ fn is_passing(status: StatusCode) -> bool {
 
 impl Http {
     /// Makes a request, again if that can help.
-    pub(in crate::cache) async fn send(&self, request: &Request) -> Result<Response, CacheError> {
+    pub(crate) async fn send(&self, request: &Request) -> Result<Response, CacheError> {
         self.send_moving(request, &|_| ()).await
     }
 
@@ -163,25 +184,23 @@ impl Http {
         {
             sent = sent.header(header::AUTHORIZATION, authorization.clone());
         }
-        let (path, size) = match &request.upload {
+        // The body lives as long as the connection wants, so it can't borrow `moved`: it tells us, and we tell on.
+        let (told, mut telling) = mpsc::unbounded_channel();
+        let (body, length) = match &request.upload {
             None => return sent.send().await.map_err(|error| broken(url, error)),
             Some(Upload::Bytes(bytes)) => {
                 return sent.body(bytes.clone()).send().await.map_err(|error| broken(url, error));
             }
-            Some(Upload::File { path, size }) => (path, *size),
+            Some(Upload::File { path, size }) => {
+                let file = tokio::fs::File::open(path).await.map_err(|source| local(path, source))?;
+                (file_pieces(file, *size, told), *size)
+            }
+            Some(Upload::Decompressed { before, path, size }) => {
+                let file = std::fs::File::open(path).map_err(|source| local(path, source))?;
+                (decompressed_pieces(before.clone(), file, told), before.len() as u64 + size)
+            }
         };
-        let file = tokio::fs::File::open(path).await;
-        let file = file.map_err(|source| CacheError::File { path: path.display().to_string(), source })?;
-        // The body lives as long as the connection wants, so it can't borrow `moved`: it tells us, and we tell on.
-        let (told, mut telling) = mpsc::unbounded_channel();
-        let pieces = stream::try_unfold((file.take(size), told), |(mut file, told)| async move {
-            let mut piece = Vec::with_capacity(PIECE);
-            (&mut file).take(PIECE as u64).read_to_end(&mut piece).await?;
-            // Nobody listens any more when the answer came before the end of the body.
-            let _ = told.send(piece.len() as u64);
-            Ok::<_, std::io::Error>((!piece.is_empty()).then(|| (Bytes::from(piece), (file, told))))
-        });
-        let sent = sent.header(header::CONTENT_LENGTH, size).body(Body::wrap_stream(pieces.boxed())).send();
+        let sent = sent.header(header::CONTENT_LENGTH, length).body(Body::wrap_stream(body)).send();
         let mut sent = std::pin::pin!(sent);
         loop {
             tokio::select! {
@@ -193,7 +212,7 @@ impl Http {
     }
 
     /// An error for every answer that is none.
-    pub(in crate::cache) fn check(&self, response: &Response) -> Result<(), CacheError> {
+    pub(crate) fn check(&self, response: &Response) -> Result<(), CacheError> {
         let status = response.status();
         if status.is_success() {
             return Ok(());
@@ -205,6 +224,56 @@ impl Http {
             _ => CacheError::Status { address, status: status.as_u16() },
         })
     }
+}
+
+fn local(path: &Path, source: std::io::Error) -> CacheError {
+    CacheError::File { path: path.display().to_string(), source }
+}
+
+/// The pieces of a file. `told` of each when it is taken.
+fn file_pieces(file: tokio::fs::File, size: u64, told: Told) -> BoxStream<'static, io::Result<Bytes>> {
+    let pieces = stream::try_unfold((file.take(size), told), |(mut file, told)| async move {
+        let mut piece = Vec::with_capacity(PIECE);
+        (&mut file).take(PIECE as u64).read_to_end(&mut piece).await?;
+        // Nobody listens any more when the answer came before the end of the body.
+        let _ = told.send(piece.len() as u64);
+        Ok((!piece.is_empty()).then(|| (Bytes::from(piece), (file, told))))
+    });
+    pieces.boxed()
+}
+
+/// `before`, and what is in a compressed file. It is decompressed on a thread that may block, a few pieces ahead.
+fn decompressed_pieces(before: Bytes, file: std::fs::File, told: Told) -> BoxStream<'static, io::Result<Bytes>> {
+    let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
+    tokio::task::spawn_blocking(move || {
+        let mut file = match zstd::stream::read::Decoder::new(file) {
+            Ok(file) => file,
+            Err(error) => return drop(sender.blocking_send(Err(error))),
+        };
+        loop {
+            let mut piece = Vec::with_capacity(PIECE);
+            let read = io::Read::read_to_end(&mut io::Read::take(&mut file, PIECE as u64), &mut piece);
+            let piece = match read {
+                Ok(0) => return,
+                Ok(_) => Ok(Bytes::from(piece)),
+                Err(error) => Err(error),
+            };
+            let failed = piece.is_err();
+            // Whoever took the pieces has gone when the answer came before the end of the body.
+            if sender.blocking_send(piece).is_err() || failed {
+                return;
+            }
+        }
+    });
+    let before = (!before.is_empty()).then_some(Ok(before));
+    let pieces = stream::unfold((pieces, told), |(mut pieces, told)| async move {
+        let piece = pieces.recv().await?;
+        if let Ok(piece) = &piece {
+            let _ = told.send(piece.len() as u64);
+        }
+        Some((piece, (pieces, told)))
+    });
+    stream::iter(before).chain(pieces).boxed()
 }
 
 /// A URL without user and password: `reqwest` would make a header of them, for whatever host a redirect names.

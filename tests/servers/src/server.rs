@@ -1,7 +1,7 @@
 //! A small HTTP server with one thread for each connection, which can misbehave as it is told.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,31 +9,40 @@ use std::time::Duration;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Request {
-    pub(crate) method: String,
-    pub(crate) target: String,
-    pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) body: Vec<u8>,
+pub struct Request {
+    /// Its method.
+    pub method: String,
+    /// What it asks for, with the query.
+    pub target: String,
+    /// Its headers, by name in lower case.
+    pub headers: BTreeMap<String, String>,
+    /// Its body.
+    pub body: Vec<u8>,
 }
 
 impl Request {
-    pub(crate) fn is(&self, method: &str, target: &str) -> bool {
+    /// Whether it has this method and target.
+    pub fn is(&self, method: &str, target: &str) -> bool {
         self.method == method && self.target == target
     }
 
-    pub(crate) fn is_get(&self, suffix: &str) -> bool {
+    /// Whether it gets what ends like this.
+    pub fn is_get(&self, suffix: &str) -> bool {
         self.method == "GET" && self.target.ends_with(suffix)
     }
 
-    pub(crate) fn has_credentials(&self) -> bool {
+    /// Whether it says who asks.
+    pub fn has_credentials(&self) -> bool {
         self.headers.contains_key("authorization")
     }
 }
 
 /// What happens to the connection after the bytes were sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub enum Then {
+    /// The next request may come.
     KeepOpen,
+    /// It ends.
     Close,
     /// Nothing more is sent, and nothing closed.
     Hang,
@@ -43,17 +52,21 @@ pub(crate) enum Then {
 
 /// An answer, byte by byte.
 #[derive(Clone, Debug)]
-pub(crate) struct Reply {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) then: Then,
+pub struct Reply {
+    /// All of it, headers too.
+    pub bytes: Vec<u8>,
+    /// What comes after.
+    pub then: Then,
 }
 
 impl Reply {
-    pub(crate) fn raw(bytes: impl Into<Vec<u8>>, then: Then) -> Self {
+    /// These very bytes.
+    pub fn raw(bytes: impl Into<Vec<u8>>, then: Then) -> Self {
         Self { bytes: bytes.into(), then }
     }
 
-    pub(crate) fn with(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
+    /// A whole answer.
+    pub fn with(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Self {
         let mut bytes = format!("HTTP/1.1 {status} Status\r\nContent-Length: {}\r\n", body.len()).into_bytes();
         for (name, value) in headers {
             bytes.extend_from_slice(format!("{name}: {value}\r\n").as_bytes());
@@ -63,104 +76,110 @@ impl Reply {
         Self { bytes, then: Then::KeepOpen }
     }
 
-    pub(crate) fn status(status: u16) -> Self {
+    /// An answer without a body.
+    pub fn status(status: u16) -> Self {
         Self::with(status, &[], b"")
     }
 
     /// Breaks off after `length` bytes of the whole answer.
-    pub(crate) fn cut(mut self, length: usize) -> Self {
+    pub fn cut(mut self, length: usize) -> Self {
         self.bytes.truncate(length);
         self.then = Then::Close;
         self
     }
 }
 
-type Handler = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
+/// Answers requests.
+pub(crate) type Handler = Arc<dyn Fn(&Request) -> Reply + Send + Sync>;
+
+/// A connection.
+pub(crate) trait Stream: Read + Write + Send {}
+
+impl<S: Read + Write + Send> Stream for S {}
+
+/// What the connections of a server share.
+#[derive(Clone, Default)]
+pub(crate) struct Shared {
+    pub(crate) requests: Arc<Mutex<Vec<Request>>>,
+    hanging: Arc<Mutex<Vec<Box<dyn Stream>>>>,
+    pub(crate) stopped: Arc<AtomicBool>,
+}
 
 /// A server, until it is dropped.
-pub(crate) struct Server {
-    pub(crate) port: u16,
-    requests: Arc<Mutex<Vec<Request>>>,
-    hanging: Arc<Mutex<Vec<TcpStream>>>,
-    stopped: Arc<AtomicBool>,
+pub struct Server {
+    /// Where it listens on loopback.
+    pub port: u16,
+    shared: Shared,
 }
 
 impl Server {
-    pub(crate) fn new(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+    /// A server that answers like this.
+    pub fn new(handler: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let server = Self {
-            port: listener.local_addr().unwrap().port(),
-            requests: Arc::default(),
-            hanging: Arc::default(),
-            stopped: Arc::default(),
-        };
-        let (requests, hanging) = (Arc::clone(&server.requests), Arc::clone(&server.hanging));
-        let stopped = Arc::clone(&server.stopped);
-        let handler: Handler = Arc::new(handler);
+        let server = Self { port: listener.local_addr().unwrap().port(), shared: Shared::default() };
+        let (shared, handler): (Shared, Handler) = (server.shared.clone(), Arc::new(handler));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
+                if shared.stopped.load(Ordering::SeqCst) {
                     return;
                 }
                 let Ok(stream) = stream else { continue };
-                let (handler, requests) = (Arc::clone(&handler), Arc::clone(&requests));
-                let (hanging, stopped) = (Arc::clone(&hanging), Arc::clone(&stopped));
+                let (handler, shared) = (Arc::clone(&handler), shared.clone());
                 std::thread::spawn(move || {
                     // An error means that the client went away, which is its right.
-                    let _ = serve(stream, &handler, &requests, &hanging, &stopped);
+                    let _ = serve(Box::new(stream), &handler, &shared);
                 });
             }
         });
         server
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// Where it is.
+    pub fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    pub(crate) fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
+    /// What it was asked, in order.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().unwrap().clone()
     }
 
     /// How often this was asked for.
-    pub(crate) fn count(&self, method: &str, suffix: &str) -> usize {
+    pub fn count(&self, method: &str, suffix: &str) -> usize {
         self.requests().iter().filter(|request| request.method == method && request.target.ends_with(suffix)).count()
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.stopped.store(true, Ordering::SeqCst);
+        self.shared.stopped.store(true, Ordering::SeqCst);
         let _ = TcpStream::connect(("127.0.0.1", self.port));
     }
 }
 
-fn serve(
-    mut stream: TcpStream,
-    handler: &Handler,
-    requests: &Mutex<Vec<Request>>,
-    hanging: &Mutex<Vec<TcpStream>>,
-    stopped: &AtomicBool,
-) -> std::io::Result<()> {
-    let mut reader = BufReader::new(stream.try_clone()?);
-    while let Some(request) = read_request(&mut reader)? {
-        requests.lock().unwrap().push(request.clone());
+/// Answers the requests of one connection.
+pub(crate) fn serve(stream: Box<dyn Stream>, handler: &Handler, shared: &Shared) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    while let Some(request) = read_request(&mut stream)? {
+        shared.requests.lock().unwrap().push(request.clone());
         let mut reply = handler(&request);
         if request.method == "HEAD" {
             let head = reply.bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|end| end + 4);
             reply.bytes.truncate(head.unwrap_or(reply.bytes.len()));
         }
-        stream.write_all(&reply.bytes)?;
+        stream.get_mut().write_all(&reply.bytes)?;
+        stream.get_mut().flush()?;
         match reply.then {
             Then::KeepOpen => {}
             Then::Close => return Ok(()),
             Then::Hang => {
-                hanging.lock().unwrap().push(stream);
+                shared.hanging.lock().unwrap().push(stream.into_inner());
                 return Ok(());
             }
             Then::Trickle => {
-                while !stopped.load(Ordering::SeqCst) {
-                    stream.write_all(b"x")?;
+                while !shared.stopped.load(Ordering::SeqCst) {
+                    stream.get_mut().write_all(b"x")?;
+                    stream.get_mut().flush()?;
                     std::thread::sleep(Duration::from_millis(10));
                 }
             }
@@ -169,7 +188,8 @@ fn serve(
     Ok(())
 }
 
-fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
+/// Reads a request; `None` at the end of the connection.
+pub(crate) fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -183,30 +203,54 @@ fn read_request(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
         let Some((name, value)) = line.trim_end().split_once(':') else { break };
         headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
     }
-    let length = headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0);
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
+    let mut body = Vec::new();
+    if headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked") {
+        read_chunks(reader, &mut body)?;
+    } else {
+        body.resize(headers.get("content-length").and_then(|length| length.parse().ok()).unwrap_or(0), 0);
+        reader.read_exact(&mut body)?;
+    }
     Ok(Some(Request { method, target, headers, body }))
+}
+
+fn read_chunks(reader: &mut impl BufRead, body: &mut Vec<u8>) -> std::io::Result<()> {
+    loop {
+        let mut line = String::new();
+        reader.read_line(&mut line)?;
+        let size = line.trim_end().split(';').next().and_then(|size| usize::from_str_radix(size, 16).ok());
+        let size = size.ok_or_else(|| std::io::Error::other("the size of a chunk is none"))?;
+        let begin = body.len();
+        body.resize(begin + size, 0);
+        reader.read_exact(&mut body[begin..])?;
+        reader.read_line(&mut String::new())?;
+        if size == 0 {
+            return Ok(());
+        }
+    }
 }
 
 /// The files of a cache in memory, which behaves.
 #[derive(Clone, Default)]
-pub(crate) struct Memory {
-    pub(crate) files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
+pub struct Memory {
+    /// The files, by path.
+    pub files: Arc<Mutex<BTreeMap<String, Vec<u8>>>>,
     /// Whether parts can be asked for.
-    pub(crate) ranges: bool,
+    pub ranges: bool,
 }
 
 impl Memory {
-    pub(crate) fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
+    /// Puts a file there.
+    pub fn put(&self, name: &str, bytes: impl Into<Vec<u8>>) {
         self.files.lock().unwrap().insert(format!("/{name}"), bytes.into());
     }
 
-    pub(crate) fn get(&self, name: &str) -> Option<Vec<u8>> {
+    /// The file, if it is there.
+    pub fn get(&self, name: &str) -> Option<Vec<u8>> {
         self.files.lock().unwrap().get(&format!("/{name}")).cloned()
     }
 
-    pub(crate) fn answer(&self, request: &Request) -> Reply {
+    /// What a well-behaved server answers.
+    pub fn answer(&self, request: &Request) -> Reply {
         let mut files = self.files.lock().unwrap();
         let there = files.get(&request.target);
         match (request.method.as_str(), there) {
@@ -231,13 +275,14 @@ impl Memory {
         }
     }
 
-    pub(crate) fn serve(&self) -> Server {
+    /// Serves it.
+    pub fn serve(&self) -> Server {
         let memory = self.clone();
         Server::new(move |request| memory.answer(request))
     }
 
     /// Serves, except where `fault` has another answer.
-    pub(crate) fn serve_with(&self, fault: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Server {
+    pub fn serve_with(&self, fault: impl Fn(&Request) -> Option<Reply> + Send + Sync + 'static) -> Server {
         let memory = self.clone();
         Server::new(move |request| fault(request).unwrap_or_else(|| memory.answer(request)))
     }
