@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nixcache_core::nix::KeyName;
+use nixcache_core::nix::{KeyName, PublicKey};
 
 /// The program as cargo runs it: `cargo-nixcache nixcache …`.
 #[derive(Debug, Parser)]
@@ -146,6 +146,8 @@ pub(crate) enum Command {
         #[command(subcommand)]
         command: KeyCommand,
     },
+    /// Trust and use a cache: show its keys, ask, and write your own configuration file
+    Use(Box<UseArguments>),
     /// Show the settings, and where each came from
     Config {
         /// As JSON
@@ -181,6 +183,28 @@ impl Command {
             _ => None,
         }
     }
+}
+
+/// A cache to use, and how.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct UseArguments {
+    /// The cache: file:///dir, http(s)://host, s3://bucket, cachix://name, attic://host/cache
+    pub(crate) url: String,
+    /// A key to trust, as NAME:BASE64; needed where the cache doesn't say which key is its own
+    #[arg(long, value_name = "KEY")]
+    pub(crate) trusted_key: Vec<PublicKey>,
+    /// Publish there too
+    #[arg(long)]
+    pub(crate) publish: bool,
+    /// Let Nix use it too: write the user's nix.conf
+    #[arg(long)]
+    pub(crate) nix: bool,
+    /// Don't ask
+    #[arg(long, short)]
+    pub(crate) yes: bool,
+    /// Show what would be written, and write nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// What to do about keys.

@@ -136,6 +136,12 @@ impl Build<'_> {
                 return self.plain(&build.environment, report, summary);
             }
         };
+        if prepared.resolution.leaves_work() {
+            for proposal in &self.settings.caches.proposed {
+                let (url, file, command) = (&proposal.url, &proposal.file, proposal.command());
+                report.status("Proposed", &format!("{url}, by {file}; to trust and use it: {command}"));
+            }
+        }
         if self.dry_run {
             crate::commands::plan::show(build, &prepared.resolution);
             return Outcome::Code(ExitCode::SUCCESS);
@@ -145,10 +151,6 @@ impl Build<'_> {
 
     /// The caches of the settings. Without them everything goes on.
     fn remote(&self, build: &PlannedBuild, report: &Report) -> Option<Remote> {
-        for url in &self.settings.caches.proposed {
-            report
-                .detail("Cache", &format!("this workspace proposes {url}; it is used once your own settings name it"));
-        }
         caches::open(&self.settings.caches, &build.environment, *report).unwrap_or_else(|error| {
             report.warning(&format!("no cache is used: {}", chain(&error)));
             None

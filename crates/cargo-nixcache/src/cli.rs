@@ -57,6 +57,10 @@ pub(crate) fn run() -> ExitCode {
         Command::Pull { arguments } => commands::pull::run(&settings, &with_command(arguments)),
         Command::Key { command: KeyCommand::Generate { name } } => commands::key::generate(&settings, name),
         Command::Key { command: KeyCommand::Public } => commands::key::public(&settings),
+        Command::Use(mut arguments) => {
+            arguments.dry_run |= dry_run;
+            commands::use_cache::run(&settings, &arguments, options.offline)
+        }
         Command::Config { json } => commands::config::run(&settings, json),
         Command::Doctor => commands::doctor::run(&settings),
         Command::Completions { .. } | Command::Man => ExitCode::SUCCESS,

@@ -16,5 +16,7 @@ pub(crate) const PROBLEM: u8 = 74;
 pub(crate) const KEY: u8 = 75;
 /// Caches can't be used, or did not take what was to be published.
 pub(crate) const CACHES: u8 = 76;
+/// The user did not agree.
+pub(crate) const NOT_AGREED: u8 = 77;
 /// The binary cache server can't be started, or its files not be used.
 pub(crate) const SERVE: u8 = 78;

@@ -114,6 +114,44 @@ impl CacheUrl {
         !matches!(self.place, Place::File(_))
     }
 
+    /// Whether both are the same cache, whatever their priorities, and whoever is to read it.
+    pub fn is_same_place(&self, other: &Self) -> bool {
+        match (&self.place, &other.place) {
+            (Place::Http { base, .. }, Place::Http { base: other, .. }) => base == other,
+            (place, other) => place == other,
+        }
+    }
+
+    /// Whether it holds a user or a password, which must not be written down where others can read it.
+    pub fn has_login(&self) -> bool {
+        matches!(self.place, Place::Http { login: Some(_), .. })
+    }
+
+    /// Whether what comes from there could have been changed on the way: it is read over the network without TLS.
+    pub fn is_unprotected(&self) -> bool {
+        match &self.place {
+            Place::Http { base, .. } => base.scheme() == "http" && !is_loopback(base),
+            Place::S3(bucket) => bucket.plain_http,
+            Place::File(_) | Place::Cachix { .. } | Place::Attic { .. } => false,
+        }
+    }
+
+    /// Whether paths can be published there without a key of one's own: the server signs what it is given.
+    pub fn signs_for_others(&self) -> bool {
+        matches!(self.place, Place::Cachix { .. } | Place::Attic { .. })
+    }
+
+    /// What Nix calls this cache, as a substituter.
+    pub fn substituter(&self) -> String {
+        match (&self.place, self.http_base()) {
+            (Place::Cachix { .. } | Place::Attic { .. }, Some(base)) => {
+                let priority = self.priority.map(|priority| format!("?priority={priority}")).unwrap_or_default();
+                format!("{}{priority}", base.as_str().trim_end_matches('/'))
+            }
+            _ => self.to_string(),
+        }
+    }
+
     /// The address that a credential can be for: scheme, host and port.
     pub(crate) fn http_base(&self) -> Option<Url> {
         match &self.place {
@@ -122,6 +160,15 @@ impl CacheUrl {
             Place::Attic { server, cache } => server.join(&format!("{cache}/")).ok(),
             Place::File(_) | Place::S3(_) => None,
         }
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -322,6 +369,27 @@ mod tests {
         assert!(!format!("{url:?}").contains("sesame"));
         let Place::Http { login: Some(login), .. } = url.place else { panic!("no login") };
         assert_eq!((login.user.as_str(), login.password.expose()), ("user", "sesame"));
+    }
+
+    #[test]
+    fn nix_is_told_where_a_cache_really_is() {
+        let substituter = |text: &str| text.parse::<CacheUrl>().unwrap().substituter();
+        assert_eq!(substituter("cachix://mine?priority=7"), "https://mine.cachix.org?priority=7");
+        assert_eq!(substituter("attic://attic.example.org:8443/team"), "https://attic.example.org:8443/team");
+        assert_eq!(substituter("https://u:sesame@cache.example.org/x/"), "https://cache.example.org/x");
+        assert_eq!(substituter("s3://b?region=eu"), "s3://b?region=eu");
+        assert_eq!(substituter("file:///srv/cache"), "file:///srv/cache");
+    }
+
+    #[test]
+    fn the_same_cache_is_known_by_other_urls() {
+        let same = |one: &str, other: &str| {
+            one.parse::<CacheUrl>().unwrap().is_same_place(&other.parse::<CacheUrl>().unwrap())
+        };
+        assert!(same("https://a.example/x", "https://u:p@a.example/x/?priority=1"));
+        assert!(!same("https://a.example/x", "http://a.example/x"));
+        assert!(same("s3://b?region=eu", "s3://b?priority=3&region=eu"));
+        assert!(!same("s3://b?region=eu", "s3://b?region=us"));
     }
 
     #[test]

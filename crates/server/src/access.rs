@@ -21,6 +21,7 @@ pub(crate) fn needed(method: &Method, path: &str) -> Option<Scope> {
     match path {
         "/healthz" => None,
         "/api/v1/narinfos" | "/api/v1/missing" => Some(Scope::Read),
+        "/api/v1/public-keys" if reads => Some(Scope::Read),
         _ if path.starts_with("/api/") => Some(Scope::Admin),
         _ if reads => Some(Scope::Read),
         _ if method == Method::PUT => Some(Scope::Write),
@@ -136,6 +137,8 @@ mod tests {
         assert_eq!(needed(&get, "/healthz"), None);
         assert_eq!(needed(&get, "/nix-cache-info"), Some(Scope::Read));
         assert_eq!(needed(&Method::POST, "/api/v1/narinfos"), Some(Scope::Read));
+        assert_eq!(needed(&get, "/api/v1/public-keys"), Some(Scope::Read));
+        assert_eq!(needed(&Method::PUT, "/api/v1/public-keys"), Some(Scope::Admin));
         assert_eq!(needed(&Method::PUT, "/nar/x.nar"), Some(Scope::Write));
         for (method, path) in [(Method::POST, "/api/v1/gc"), (get, "/api/v1/pins"), (Method::DELETE, "/x.narinfo")] {
             assert_eq!(needed(&method, path), Some(Scope::Admin), "{method} {path}");

@@ -112,6 +112,27 @@ pub(crate) async fn missing(
     Ok(Json(answer).into_response())
 }
 
+/// `GET /api/v1/public-keys`: the keys that vouch for what is here. With a key of its own, the server signs all that it
+/// takes; without one, those count that uploads and upstreams must be signed by. Nobody need believe it: `cargo
+/// nixcache use` shows them to the user.
+pub(crate) async fn public_keys(State(shared): State<Arc<Shared>>) -> Response {
+    #[derive(Serialize)]
+    struct PublicKeys {
+        version: u32,
+        public_keys: Vec<String>,
+    }
+    let public_keys = match &shared.signing.key {
+        Some(key) => vec![key.public().to_string()],
+        None => {
+            let upstreams = shared.proxy.iter().flat_map(|proxy| proxy.keys().iter());
+            let keys: std::collections::BTreeSet<_> =
+                shared.signing.trusted_keys.iter().chain(upstreams).map(ToString::to_string).collect();
+            keys.into_iter().collect()
+        }
+    };
+    Json(PublicKeys { version: VERSION, public_keys }).into_response()
+}
+
 /// `GET /api/v1/pins`
 pub(crate) async fn pins(State(shared): State<Arc<Shared>>) -> Result<Response, Refusal> {
     #[derive(Serialize)]

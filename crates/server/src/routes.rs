@@ -26,6 +26,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route("/nar/{name}", get(get_nar).put(put_nar))
         .route("/api/v1/narinfos", post(api::narinfos))
         .route("/api/v1/missing", post(api::missing))
+        .route("/api/v1/public-keys", get(api::public_keys))
         .route("/api/v1/pins", get(api::pins))
         .route("/api/v1/pins/{name}", put(api::put_pin).delete(api::delete_pin))
         .route("/api/v1/gc", post(api::gc))

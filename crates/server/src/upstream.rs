@@ -114,6 +114,11 @@ impl Proxy {
         Ok(Some(Self { client, urls: upstreams.urls, keys: upstreams.keys, fetches }))
     }
 
+    /// The keys that upstreams are believed by.
+    pub(crate) fn keys(&self) -> &TrustedKeys {
+        &self.keys
+    }
+
     /// The narinfo of the first upstream that has one which is to be believed. An upstream that fails is left out,
     /// and the log says so.
     pub(crate) async fn narinfo(&self, shared: &Shared, hash: &StorePathHash) -> Result<Option<Bytes>, Refusal> {

@@ -50,7 +50,7 @@ impl Cache {
 }
 
 /// Makes a key on a machine of its own; gives the public one.
-fn make_key(file: &Path, name: &str) -> String {
+pub(super) fn make_key(file: &Path, name: &str) -> String {
     let machine = Machine::new();
     let anywhere = machine.workspace("anywhere").with_env("NIXCACHE_SECRET_KEY_FILE", file);
     anywhere.write("nothing", "");
@@ -59,7 +59,7 @@ fn make_key(file: &Path, name: &str) -> String {
 
 /// A workspace with everything that makes a unit: a build script that reads a variable and writes code, a proc macro,
 /// a library from the registry, a program.
-fn app(machine: &Machine) -> Workspace {
+pub(super) fn app(machine: &Machine) -> Workspace {
     let workspace = machine.workspace("app");
     workspace.package(
         "macros",
@@ -84,7 +84,7 @@ fn app(machine: &Machine) -> Workspace {
     workspace
 }
 
-fn fetched(outcome: &Outcome) -> u64 {
+pub(super) fn fetched(outcome: &Outcome) -> u64 {
     outcome.summary().json["bytes"]["fetched"].as_u64().unwrap()
 }
 
@@ -273,14 +273,19 @@ fn a_key_is_made_once_and_only_its_owner_can_read_it() {
 }
 
 /// `cargo nixcache serve` on a free port, which ends with the test.
-struct Server {
+pub(super) struct Server {
     process: Child,
-    address: String,
-    token: String,
+    pub(super) address: String,
+    pub(super) token: String,
 }
 
 impl Server {
     fn start(directory: &Path) -> Self {
+        Self::start_with(directory, &[])
+    }
+
+    /// The same with more options.
+    pub(super) fn start_with(directory: &Path, options: &[&str]) -> Self {
         let tokens = directory.join("tokens.toml");
         let serve = || {
             let mut command = Command::new(binary_directory().join("cargo-nixcache"));
@@ -292,6 +297,7 @@ impl Server {
         let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
         let mut command = serve();
         command.args(["--listen", "127.0.0.1:0", "--data"]).arg(directory.join("data"));
+        command.args(options);
         let mut process = command.arg("--tokens").arg(&tokens).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let first = lines.next().expect("the server says where it is").unwrap();

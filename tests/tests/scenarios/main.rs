@@ -27,4 +27,5 @@ mod targets;
 mod times;
 mod together;
 mod toolchains;
+mod use_cache;
 mod variables;

@@ -10,8 +10,8 @@ use nixcache_core::environment::Environment;
 use nixcache_core::nix::SecretKey;
 use nixcache_core::nix::signature::KeyError;
 use nixcache_remote::{
-    Credentials, Netrc, NetworkOptions, Proxies, PublishReport, Remote, RemoteError, RemoteEvent, RemoteOptions,
-    TransferError, certificate_file,
+    CacheUrl, Credentials, Netrc, NetworkOptions, Proxies, PublishReport, Remote, RemoteError, RemoteEvent,
+    RemoteOptions, TransferError, certificate_file,
 };
 
 pub(crate) use fetch::Fetch;
@@ -64,22 +64,11 @@ pub(crate) fn open(
     if settings.fetch.is_empty() && settings.publish.is_empty() {
         return Ok(None);
     }
-    let mut credentials = Credentials::from_environment(environment);
-    if let Some(text) = netrc_text(settings, environment)? {
-        credentials.netrc = Netrc::parse(&text);
-    }
-    if let Some(text) = optional(&aws_profiles(environment))? {
-        credentials.aws.add_profiles(&text);
-    }
-    let certificates = match certificate_file(environment) {
-        Some(path) => Some(std::fs::read(path).map_err(|source| CachesError::File { path: path.to_owned(), source })?),
-        None => None,
-    };
-    let network =
-        NetworkOptions { proxies: Proxies::from_environment(environment), certificates, ..NetworkOptions::default() };
+    let credentials = credentials(settings, environment)?;
+    let network = network(environment)?;
     let secret_key = match &settings.secret_key_file {
         Some(path) => Some(read_secret_key(path)?),
-        None if settings.publish.is_empty() => None,
+        None if settings.publish.iter().all(CacheUrl::signs_for_others) => None,
         None => return Err(CachesError::NoSecretKey),
     };
     let options = RemoteOptions {
@@ -92,6 +81,27 @@ pub(crate) fn open(
     };
     let teller = Teller { report, told: AtomicUsize::new(0) };
     Ok(Some(Remote::new(options, move |event| teller.tell(&event))?))
+}
+
+/// Everything that proves to caches who the user is.
+pub(crate) fn credentials(settings: &CacheSettings, environment: &Environment) -> Result<Credentials, CachesError> {
+    let mut credentials = Credentials::from_environment(environment);
+    if let Some(text) = netrc_text(settings, environment)? {
+        credentials.netrc = Netrc::parse(&text);
+    }
+    if let Some(text) = optional(&aws_profiles(environment))? {
+        credentials.aws.add_profiles(&text);
+    }
+    Ok(credentials)
+}
+
+/// The network, as the environment wants it used.
+pub(crate) fn network(environment: &Environment) -> Result<NetworkOptions, CachesError> {
+    let certificates = match certificate_file(environment) {
+        Some(path) => Some(std::fs::read(path).map_err(|source| CachesError::File { path: path.to_owned(), source })?),
+        None => None,
+    };
+    Ok(NetworkOptions { proxies: Proxies::from_environment(environment), certificates, ..NetworkOptions::default() })
 }
 
 /// Reads a file with a secret key.

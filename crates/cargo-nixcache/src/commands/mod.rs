@@ -10,6 +10,7 @@ pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod serve;
 pub(crate) mod store;
+pub(crate) mod use_cache;
 pub(crate) mod why;
 
 use std::ffi::OsString;

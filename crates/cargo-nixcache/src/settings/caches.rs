@@ -24,7 +24,35 @@ pub(crate) struct CacheSettings {
     /// Users and passwords by host.
     pub(crate) netrc_file: Option<Utf8PathBuf>,
     /// Caches that the workspace proposes and the user doesn't use.
-    pub(crate) proposed: Vec<CacheUrl>,
+    pub(crate) proposed: Vec<Proposal>,
+}
+
+/// A cache that a workspace's file names. Nothing is done with it, but to show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proposal {
+    /// Where it is.
+    pub(crate) url: CacheUrl,
+    /// The keys that the same file names.
+    pub(crate) keys: Vec<PublicKey>,
+    /// The file, as people name it.
+    pub(crate) file: String,
+}
+
+impl Proposal {
+    /// The command with which the user agrees, as a shell reads it.
+    pub(crate) fn command(&self) -> String {
+        let mut command = format!("cargo nixcache use {}", quoted(&self.url.to_string()));
+        for key in &self.keys {
+            command += &format!(" --trusted-key {}", quoted(&key.to_string()));
+        }
+        command
+    }
+}
+
+/// A word for a shell. The text is a stranger's.
+fn quoted(word: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+,-./:=@_%".contains(&byte);
+    if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }
 
 /// A list as the settings give it: the entries as they were written, and where they came from.
@@ -81,8 +109,12 @@ impl CacheSettings {
         settings.fetch = urls(&fetch.0)?;
         settings.publish = urls(&publish.0)?;
         for file in files.iter().filter(|file| file.author == Author::Workspace) {
-            let proposed = urls(file.content.caches.as_deref().unwrap_or_default())?;
-            settings.proposed.extend(proposed.into_iter().filter(|url| !settings.fetch.contains(url)));
+            let keys: Vec<PublicKey> = file.trusted_keys().collect();
+            for url in urls(file.content.caches.as_deref().unwrap_or_default())? {
+                if !settings.fetch.iter().any(|used| used.is_same_place(&url)) {
+                    settings.proposed.push(Proposal { url, keys: keys.clone(), file: file.name() });
+                }
+            }
         }
 
         let show_urls = |urls: &[CacheUrl]| {
@@ -103,6 +135,7 @@ impl CacheSettings {
         settings.netrc_file = netrc;
         if options.no_fetch {
             settings.fetch.clear();
+            settings.proposed.clear();
         }
         if options.no_publish {
             settings.publish.clear();
@@ -117,4 +150,23 @@ impl CacheSettings {
 
 fn urls(texts: &[String]) -> Result<Vec<CacheUrl>, SettingsError> {
     texts.iter().map(|text| text.parse().map_err(|source| SettingsError::CacheUrl { source })).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proposal_is_one_word_for_each_thing() {
+        let key = "nixcache-test-1:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";
+        let command = |url: &str, keys: Vec<PublicKey>| {
+            Proposal { url: url.parse().unwrap(), keys, file: String::new() }.command()
+        };
+        assert_eq!(command("cachix://team", Vec::new()), "cargo nixcache use cachix://team");
+        assert_eq!(
+            command("s3://b?region=eu&scheme=http", vec![key.parse().unwrap()]),
+            format!("cargo nixcache use 's3://b?region=eu&scheme=http' --trusted-key {key}")
+        );
+        assert_eq!(command("file:///a';id", Vec::new()), r"cargo nixcache use 'file:///a'\'';id'");
+    }
 }

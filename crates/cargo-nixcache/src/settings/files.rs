@@ -14,6 +14,7 @@
 use std::io::ErrorKind;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use nixcache_core::nix::PublicKey;
 use serde::Deserialize;
 
 use super::SettingsError;
@@ -49,6 +50,11 @@ impl ConfigurationFile {
             Some(table) => format!("{} [{table}]", self.path),
             None => self.path.to_string(),
         }
+    }
+
+    /// The keys that it names. What is no key is passed over.
+    pub(crate) fn trusted_keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.content.trusted_keys.iter().flatten().filter_map(|key| key.parse().ok())
     }
 
     /// A path that the file names: relative ones begin where the file is.
@@ -217,6 +223,29 @@ mod tests {
         assert_eq!(found("out/kept"), root);
         assert_eq!(found("out/named").canonicalize_utf8().unwrap(), root.canonicalize_utf8().unwrap());
         assert_eq!(found("a/own"), root.join("a/own"));
+    }
+
+    proptest::proptest! {
+        /// A workspace's file is a stranger's.
+        #[test]
+        fn no_file_of_a_workspace_makes_it_panic(words in proptest::collection::vec(
+            "caches|publish|trusted-keys|members.remap-paths|netrc-file|=|=|\\[|\\]|\\['file:///a'\\]|,|true|\"x:y\"|'\\.\\./x'|#|\n|\n|é",
+            0..16,
+        )) {
+            if let Ok(content) = toml::from_str::<Content>(&words.join(" ")) {
+                let path = Utf8PathBuf::from("/work/nixcache.toml");
+                let file = ConfigurationFile { path, table: None, author: Author::Workspace, present: true, content };
+                let options = crate::arguments::Options::default();
+                let directory = Utf8Path::new("/here");
+                let given = super::super::GivenOptions { options: &options, from_variables: &[], directory };
+                let directories = super::super::Directories { cache: Some("/cache".into()), configuration: None };
+                if let Ok(settings) = super::super::Settings::settle(given, vec![file], &directories) {
+                    let caches = settings.caches;
+                    proptest::prop_assert!(caches.fetch.is_empty() && caches.publish.is_empty());
+                    proptest::prop_assert!(caches.trusted_keys.is_empty() && caches.netrc_file.is_none());
+                }
+            }
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! A new setting is a field of [`Settings`], an option in `arguments`, a key in [`files`], and a line in
 //! [`Settings::settle`].
 
+mod additions;
 mod caches;
 mod directories;
 mod files;
@@ -17,6 +18,7 @@ pub(crate) use self::size::parse_size;
 use crate::arguments::Options;
 use crate::report::bytes;
 
+pub(crate) use self::additions::{AdditionError, Additions};
 pub(crate) use self::caches::CacheSettings;
 pub(crate) use self::directories::Directories;
 pub(crate) use self::files::{Author, ConfigurationFile, nearest_manifest, read_files};
@@ -191,6 +193,13 @@ impl Settings {
         let default_key_file = directories.key_file();
         let caches = CacheSettings::settle(given, &files, default_key_file.as_deref(), &mut shown)?;
         Ok(Self { store, store_size, summary, remap_members, caches, default_key_file, shown, files })
+    }
+}
+
+impl Settings {
+    /// The user's own file, if the platform has a place for it.
+    pub(crate) fn user_file(&self) -> Option<&ConfigurationFile> {
+        self.files.iter().find(|file| file.author == Author::User)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::error::CacheError;
 pub(crate) use attic::Attic;
 pub(crate) use cachix::Cachix;
 pub(crate) use directory::Directory;
-pub(crate) use http::Http;
+pub(crate) use http::{Http, Request};
 pub(crate) use layout::{Files, StandardCache};
 pub(crate) use s3::S3;
 

@@ -162,3 +162,27 @@ fn one_server_at_a_time_has_a_directory() {
     let (options, _) = options(&directory);
     assert!(Server::new(options, &[]).is_ok());
 }
+
+#[test]
+fn whoever_may_read_learns_which_keys_to_trust() {
+    let other = nixcache_core::nix::SecretKey::generate("other-1".parse().unwrap(), &[9; 32]).public();
+    let keys = |server: &Running| {
+        let answer = server.send("GET", "/api/v1/public-keys", b"").json();
+        assert_eq!(answer["version"], 1);
+        answer["public_keys"].clone()
+    };
+    assert_eq!(keys(&Running::new()), serde_json::json!([]));
+    let trusting = Running::with(|options| options.signing.trusted_keys = [other.clone()].into_iter().collect());
+    assert_eq!(keys(&trusting), serde_json::json!([other.to_string()]));
+    let signing = Running::with(|options| {
+        options.signing.trusted_keys = [other.clone()].into_iter().collect();
+        options.signing.key = Some(crate::fixture::key());
+        options.private = true;
+    });
+    assert_eq!(
+        keys(&signing),
+        serde_json::json!([crate::fixture::key().public().to_string()]),
+        "it signs all it takes"
+    );
+    assert_eq!(signing.get("/api/v1/public-keys").status, 401);
+}
