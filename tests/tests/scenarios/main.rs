@@ -11,6 +11,7 @@ mod done;
 mod edit_loop;
 mod files;
 mod generated;
+mod hosted;
 mod interruption;
 mod irrelevant;
 mod lock_file;
