@@ -90,9 +90,9 @@ pub(crate) async fn collect(shared: &Arc<Shared>, dry_run: bool) -> Result<Colle
     // A barrier falls by itself after a while; before that, this must have ended.
     let limit = if shared.storage.is_shared() { BARRIER_TIME / 2 } else { Duration::MAX };
     let swept = tokio::time::timeout(limit, sweep(shared, &mut inventory)).await;
-    drop(closed);
-    shared.gate.open(&shared.storage).await?;
+    let opened = shared.gate.open(&shared.storage, closed).await;
     let plan = swept.map_err(|_| CollectError::Time)??;
+    opened?;
     let report = report(&inventory, &plan, false);
     shared.metrics.collections.add(1);
     shared.metrics.collected_paths.add(report.dropped_paths as u64);
@@ -103,7 +103,7 @@ pub(crate) async fn collect(shared: &Arc<Shared>, dry_run: bool) -> Result<Colle
 fn report(inventory: &Inventory, plan: &Plan, dry_run: bool) -> CollectReport {
     CollectReport {
         paths: inventory.paths.len(),
-        dropped_paths: plan.paths.len(),
+        dropped_paths: plan.path_count(),
         dropped_nars: plan.nars.len(),
         bytes_before: plan.bytes_before,
         bytes_after: plan.bytes_after,
@@ -122,8 +122,8 @@ async fn take_stock(shared: &Shared, inventory: &mut Inventory) -> Result<Extras
         let name = path.as_ref();
         if let Some(nar) = name.strip_prefix("nar/") {
             // Other names are other programs' files.
-            if NarFile::parse(nar).is_some() {
-                inventory.nars.insert(name.to_owned(), facts);
+            if let Some(nar) = NarFile::parse(nar) {
+                inventory.nars.insert(nar, facts);
             }
         } else if let Some(own) = name.strip_prefix(layout::OWN).and_then(|rest| rest.strip_prefix('/')) {
             if let Some(file) = own.strip_prefix("checked/").and_then(NarFile::parse) {
@@ -170,13 +170,13 @@ async fn read_path(shared: &Shared, hash: &StorePathHash, facts: FileFacts) -> R
     Ok(Some(match NarInfo::parse(&text, Asked::Hash(hash)) {
         Ok(narinfo) => {
             let references = narinfo.references.iter().map(|path| *path.hash()).collect();
-            let nar = narinfo.url.as_str();
-            PathFacts { references, nar: nar.starts_with("nar/").then(|| nar.to_owned()), used }
+            let nar = narinfo.url.as_str().strip_prefix("nar/").and_then(NarFile::parse);
+            PathFacts { references, nar, used }
         }
         // No client can read it either; so nothing needs what it may have named.
         Err(error) => {
             shared.sink.trouble("a narinfo of the store can't be read", &error);
-            PathFacts { references: Vec::new(), nar: None, used }
+            PathFacts { references: Box::default(), nar: None, used }
         }
     }))
 }
@@ -203,18 +203,15 @@ async fn sweep(shared: &Shared, inventory: &mut Inventory) -> Result<Plan, Stora
     let extras = take_stock(shared, inventory).await?;
     let now = SystemTime::now();
     let plan = plan(inventory, &shared.retention, now);
-    // One after the other: should this be ended here, what stays still has its references.
-    for hash in &plan.paths {
-        shared.storage.delete(&layout::narinfo(hash)).await?;
+    // One group after the other: should this be ended here, what stays still has its references.
+    for group in &plan.groups {
+        shared.storage.delete_all(group.iter().map(layout::narinfo).collect()).await?;
     }
-    let dropped: HashSet<StorePathHash> = plan.paths.iter().copied().collect();
+    let dropped: HashSet<StorePathHash> = plan.groups.iter().flatten().copied().collect();
     let mut files: Vec<Path> = Vec::new();
     files.extend(extras.listings.iter().filter(|hash| dropped.contains(*hash)).map(layout::listing));
-    files.extend(plan.nars.iter().map(|nar| Path::from(nar.as_str())));
-    let stays = |file: &NarFile| {
-        let name = format!("nar/{file}");
-        inventory.nars.contains_key(&name) && !plan.nars.contains(&name)
-    };
+    files.extend(plan.nars.iter().map(NarFile::path));
+    let stays = |file: &NarFile| inventory.nars.contains_key(file) && !plan.nars.contains(file);
     files.extend(extras.checked.iter().filter(|file| !stays(file)).map(layout::checked));
     let unused = |modified: &SystemTime| now.duration_since(*modified).is_ok_and(|age| age > UPSTREAM_TIME);
     files.extend(extras.upstream.into_iter().filter(|(_, modified)| unused(modified)).map(|(path, _)| path));
@@ -226,11 +223,7 @@ async fn sweep(shared: &Shared, inventory: &mut Inventory) -> Result<Plan, Stora
             files.push(path);
         }
     }
-    futures_util::stream::iter(files)
-        .map(|path| async move { shared.storage.delete(&path).await })
-        .buffer_unordered(AT_ONCE)
-        .try_collect::<Vec<()>>()
-        .await?;
+    shared.storage.delete_all(files).await?;
     shared.storage.drop_abandoned(now)?;
     Ok(plan)
 }

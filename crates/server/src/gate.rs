@@ -31,37 +31,65 @@ impl Gate {
     }
 
     /// Waits until no narinfo is being written. While the result lives, none is. `upload_time` is the longest time
-    /// that one can take.
+    /// that one can take. Gives nothing if another server is at it.
     pub(crate) async fn close(
         &self,
         storage: &Storage,
         upload_time: Duration,
-    ) -> Result<Option<RwLockWriteGuard<'_, ()>>, StorageError> {
+    ) -> Result<Option<Closed<'_>>, StorageError> {
+        let mut barrier = None;
         if storage.is_shared() {
-            let until = SystemTime::now() + BARRIER_TIME;
-            let until = until.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-            let text = Bytes::from(format!("{until}\n"));
+            let text = barrier_text();
             if !storage.put_new(&layout::barrier(), text.clone()).await? {
                 if barrier_holds(storage).await? {
                     return Ok(None);
                 }
-                storage.put(&layout::barrier(), text).await?;
+                storage.put(&layout::barrier(), text.clone()).await?;
             }
             // What was written just before the limit can still be on its way to the bucket.
             tokio::time::sleep(upload_time * 2).await;
+            // Of several servers that began at the same moment the last one's barrier is there: it goes on alone.
+            if !is_there(storage, &text).await? {
+                return Ok(None);
+            }
+            barrier = Some(text);
         }
-        Ok(Some(self.0.write().await))
+        Ok(Some(Closed { _guard: self.0.write().await, barrier }))
     }
 
     /// Takes the barrier away.
-    pub(crate) async fn open(&self, storage: &Storage) -> Result<(), StorageError> {
-        if storage.is_shared() { storage.delete(&layout::barrier()).await } else { Ok(()) }
+    pub(crate) async fn open(&self, storage: &Storage, closed: Closed<'_>) -> Result<(), StorageError> {
+        match &closed.barrier {
+            Some(text) if is_there(storage, text).await? => storage.delete(&layout::barrier()).await,
+            _ => Ok(()),
+        }
     }
+}
+
+/// While it lives, this server takes no narinfos; no other one does until [`Gate::open`].
+#[derive(Debug)]
+pub(crate) struct Closed<'a> {
+    _guard: RwLockWriteGuard<'a, ()>,
+    barrier: Option<Bytes>,
+}
+
+/// Until when it holds, and a number that no other barrier has.
+fn barrier_text() -> Bytes {
+    let until = SystemTime::now() + BARRIER_TIME;
+    let until = until.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let mut number = [0; 16];
+    // Without random bytes two barriers of the same second look alike, and that is all.
+    let _ = getrandom::fill(&mut number);
+    Bytes::from(format!("{until} {:032x}\n", u128::from_le_bytes(number)))
+}
+
+async fn is_there(storage: &Storage, barrier: &Bytes) -> Result<bool, StorageError> {
+    Ok(storage.read(&layout::barrier(), 1024).await?.is_some_and(|(text, _)| text == *barrier))
 }
 
 async fn barrier_holds(storage: &Storage) -> Result<bool, StorageError> {
     let Some((text, _)) = storage.read(&layout::barrier(), 1024).await? else { return Ok(false) };
-    let until = std::str::from_utf8(&text).ok().and_then(|text| text.trim().parse().ok());
+    let until = std::str::from_utf8(&text).ok().and_then(|text| text.split_whitespace().next()?.parse().ok());
     // A barrier that can't be read is one: better late than wrong.
     let Some(until) = until.map(Duration::from_secs) else { return Ok(true) };
     Ok(SystemTime::UNIX_EPOCH + until > SystemTime::now())

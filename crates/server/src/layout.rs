@@ -9,6 +9,7 @@
 //! nixcache/upstream/<NAR file>   where another cache has this NAR, and its narinfo, until it is here
 //! nixcache/pins/<name>           a store path that garbage collection keeps, with all it refers to
 //! nixcache/barrier               there while garbage of a bucket is collected, see `gate`
+//! nixcache/probe                 says what a bucket's store can do, see `storage`
 //! nixcache/lock                  held by the server of a directory
 //! ```
 
@@ -135,6 +136,10 @@ pub(crate) fn pin(name: &str) -> Option<Path> {
 
 pub(crate) fn barrier() -> Path {
     Path::from(format!("{OWN}/barrier"))
+}
+
+pub(crate) fn probe() -> Path {
+    Path::from(format!("{OWN}/probe"))
 }
 
 #[cfg(test)]

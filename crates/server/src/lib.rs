@@ -10,12 +10,14 @@
 
 mod access;
 mod api;
+mod bucket;
 mod check;
 mod collect;
 mod download;
 mod error;
 mod gate;
 mod layout;
+mod location;
 mod log;
 mod metrics;
 mod options;
@@ -28,10 +30,10 @@ mod upload;
 mod upstream;
 
 pub use collect::{CollectError, CollectReport};
+pub use location::{Bucket, Location, LocationError};
 pub use log::{Event, RequestLine, Sink};
 pub use options::{Limits, Options, Retention, Signing, Upstreams};
 pub use server::{ServeError, Server};
-pub use storage::{Location, LocationError, StorageError};
-
+pub use storage::StorageError;
 pub use token::{Scope, Token, TokenError, TokenFile, TokenName};
 pub use upstream::{UpstreamUrl, UpstreamUrlError};

@@ -5,8 +5,8 @@ use std::time::Duration;
 use camino::Utf8PathBuf;
 use nixcache_core::nix::{SecretKey, TrustedKeys};
 
+use crate::location::Location;
 use crate::log::Sink;
-use crate::storage::Location;
 use crate::upstream::UpstreamUrl;
 
 /// Bounds of everything that comes from outside. The defaults are wide for real use.

@@ -2,11 +2,12 @@
 //! refers to it, so whatever stays has its whole closure. A NAR goes with the last narinfo that names it.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BinaryHeap, HashMap, HashSet};
 use std::time::SystemTime;
 
 use nixcache_core::nix::StorePathHash;
 
+use crate::layout::NarFile;
 use crate::options::Retention;
 use crate::storage::FileFacts;
 
@@ -14,9 +15,9 @@ use crate::storage::FileFacts;
 #[derive(Clone, Debug)]
 pub(crate) struct PathFacts {
     /// What it refers to, itself perhaps among it.
-    pub(crate) references: Vec<StorePathHash>,
-    /// The file of its NAR, from the cache's root, if it is in this cache.
-    pub(crate) nar: Option<String>,
+    pub(crate) references: Box<[StorePathHash]>,
+    /// Its NAR, if it is in this cache.
+    pub(crate) nar: Option<NarFile>,
     /// When it was used last, as far as is known.
     pub(crate) used: SystemTime,
 }
@@ -25,17 +26,38 @@ pub(crate) struct PathFacts {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Inventory {
     pub(crate) paths: HashMap<StorePathHash, PathFacts>,
-    pub(crate) nars: HashMap<String, FileFacts>,
+    pub(crate) nars: HashMap<NarFile, FileFacts>,
     pub(crate) pins: HashSet<StorePathHash>,
 }
 
-/// What goes, and in which order: no path before one that refers to it, and no NAR before its paths.
+/// What goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Plan {
-    pub(crate) paths: Vec<StorePathHash>,
-    pub(crate) nars: BTreeSet<String>,
+    /// The paths, in the order in which they go: those of one group don't refer to each other, and nothing in a later
+    /// group refers to them.
+    pub(crate) groups: Vec<Vec<StorePathHash>>,
+    /// The NARs. They go after all paths.
+    pub(crate) nars: HashSet<NarFile>,
     pub(crate) bytes_before: u64,
     pub(crate) bytes_after: u64,
+}
+
+impl Plan {
+    /// How many paths go.
+    pub(crate) fn path_count(&self) -> usize {
+        self.groups.iter().map(Vec::len).sum()
+    }
+}
+
+/// What is known of a path while it is decided.
+#[derive(Clone, Copy)]
+struct Deciding {
+    /// When it was used last, by itself or through what referred to it.
+    used: SystemTime,
+    /// Paths that stay, so far, and refer to it.
+    referrers: u32,
+    /// The first group that it can be in.
+    group: u32,
 }
 
 /// Decides what goes.
@@ -43,15 +65,19 @@ pub(crate) fn plan(inventory: &Inventory, retention: &Retention, now: SystemTime
     let young = |time: SystemTime| now.duration_since(time).is_ok_and(|age| age < retention.grace) || time > now;
     let old =
         |time: SystemTime| retention.age.is_some_and(|limit| now.duration_since(time).is_ok_and(|age| age > limit));
-    let mut used: HashMap<StorePathHash, SystemTime> = HashMap::with_capacity(inventory.paths.len());
-    let mut referrers: HashMap<StorePathHash, usize> = HashMap::with_capacity(inventory.paths.len());
-    let mut named: HashMap<&str, usize> = HashMap::new();
+    let mut deciding: HashMap<StorePathHash, Deciding> = HashMap::with_capacity(inventory.paths.len());
+    let mut named: HashMap<NarFile, u32> = HashMap::with_capacity(inventory.nars.len());
+    deciding.extend(inventory.paths.iter().map(|(hash, path)| {
+        let beginning = Deciding { used: path.used, referrers: 0, group: 0 };
+        (*hash, beginning)
+    }));
     for (hash, path) in &inventory.paths {
-        used.insert(*hash, path.used);
-        for reference in unlike(path, hash) {
-            *referrers.entry(reference).or_default() += 1;
+        for reference in others(path, hash) {
+            if let Some(own) = deciding.get_mut(reference) {
+                own.referrers += 1;
+            }
         }
-        if let Some(nar) = &path.nar {
+        if let Some(nar) = path.nar {
             *named.entry(nar).or_default() += 1;
         }
     }
@@ -61,9 +87,9 @@ pub(crate) fn plan(inventory: &Inventory, retention: &Retention, now: SystemTime
     let mut bytes = bytes_before;
     // NARs that no narinfo names: uploads that were never completed, and what a collection that was ended left.
     for (nar, facts) in &inventory.nars {
-        if !named.contains_key(nar.as_str()) && !young(facts.modified) {
+        if !named.contains_key(nar) && !young(facts.modified) {
             bytes -= facts.size;
-            plan.nars.insert(nar.clone());
+            plan.nars.insert(*nar);
         }
     }
 
@@ -71,34 +97,39 @@ pub(crate) fn plan(inventory: &Inventory, retention: &Retention, now: SystemTime
     // in a circle never come here, and stay.
     let mut free = BinaryHeap::new();
     let may_go = |hash: &StorePathHash, used: SystemTime| !inventory.pins.contains(hash) && !young(used);
-    for (hash, path) in &inventory.paths {
-        if !referrers.contains_key(hash) && may_go(hash, path.used) {
-            free.push(Reverse((path.used, *hash)));
+    for (hash, own) in &deciding {
+        if own.referrers == 0 && may_go(hash, own.used) {
+            free.push(Reverse((own.used, *hash)));
         }
     }
     while let Some(Reverse((last_used, hash))) = free.pop() {
         if !old(last_used) && retention.size.is_none_or(|limit| bytes <= limit) {
             break;
         }
-        plan.paths.push(hash);
+        let group = deciding[&hash].group;
+        let place = group as usize;
+        if plan.groups.len() <= place {
+            plan.groups.resize_with(place + 1, Vec::new);
+        }
+        plan.groups[place].push(hash);
         let path = &inventory.paths[&hash];
-        if let Some(nar) = path.nar.as_deref()
-            && let Some(count) = named.get_mut(nar)
+        if let Some(nar) = path.nar
+            && let Some(count) = named.get_mut(&nar)
         {
             *count -= 1;
-            if let Some(facts) = inventory.nars.get(nar).filter(|facts| *count == 0 && !young(facts.modified)) {
+            if let Some(facts) = inventory.nars.get(&nar).filter(|facts| *count == 0 && !young(facts.modified)) {
                 bytes -= facts.size;
-                plan.nars.insert(nar.to_owned());
+                plan.nars.insert(nar);
             }
         }
-        for reference in unlike(path, &hash) {
-            let Some(count) = referrers.get_mut(&reference) else { continue };
-            *count -= 1;
-            let (count, Some(own)) = (*count, used.get_mut(&reference)) else { continue };
+        for reference in others(path, &hash) {
+            let Some(own) = deciding.get_mut(reference) else { continue };
+            own.referrers -= 1;
+            own.group = own.group.max(group + 1);
             // Who uses a path uses what it refers to.
-            *own = (*own).max(last_used);
-            if count == 0 && may_go(&reference, *own) {
-                free.push(Reverse((*own, reference)));
+            own.used = own.used.max(last_used);
+            if own.referrers == 0 && may_go(reference, own.used) {
+                free.push(Reverse((own.used, *reference)));
             }
         }
     }
@@ -106,16 +137,19 @@ pub(crate) fn plan(inventory: &Inventory, retention: &Retention, now: SystemTime
     plan
 }
 
-/// What a path refers to besides itself, each once.
-fn unlike(path: &PathFacts, hash: &StorePathHash) -> BTreeSet<StorePathHash> {
-    path.references.iter().filter(|reference| *reference != hash).copied().collect()
+/// What a path refers to besides itself.
+fn others<'a>(path: &'a PathFacts, hash: &'a StorePathHash) -> impl Iterator<Item = &'a StorePathHash> {
+    path.references.iter().filter(move |reference| *reference != hash)
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
 
+    use nixcache_core::nix::Sha256;
+
     use super::*;
+    use crate::layout::Packing;
 
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -127,17 +161,21 @@ mod tests {
         StorePathHash::from_bytes([number; 20])
     }
 
+    fn nar(name: impl ToString) -> NarFile {
+        NarFile { hash: Sha256::of(name.to_string().as_bytes()), packing: Packing::Zstd }
+    }
+
     /// A path with a NAR of 100 bytes of its own.
     fn add(inventory: &mut Inventory, number: u8, references: &[u8], days: u32) {
-        let nar = format!("nar/{number}");
+        let nar = nar(number);
         let used = now() - DAY * days;
         let references = references.iter().map(|number| hash(*number)).collect();
-        inventory.nars.insert(nar.clone(), FileFacts { size: 100, modified: used });
+        inventory.nars.insert(nar, FileFacts { size: 100, modified: used });
         inventory.paths.insert(hash(number), PathFacts { references, nar: Some(nar), used });
     }
 
     fn numbers(plan: &Plan) -> Vec<u8> {
-        plan.paths.iter().map(|hash| hash.as_bytes()[0]).collect()
+        plan.groups.iter().flatten().map(|hash| hash.as_bytes()[0]).collect()
     }
 
     fn limit(size: Option<u64>, days: Option<u32>) -> Retention {
@@ -153,7 +191,7 @@ mod tests {
         let plan = plan(&inventory, &limit(Some(250), None), now());
         assert_eq!(numbers(&plan), [5, 4, 3]);
         assert_eq!((plan.bytes_before, plan.bytes_after), (500, 200));
-        assert_eq!(plan.nars, ["nar/3", "nar/4", "nar/5"].map(String::from).into());
+        assert_eq!(plan.nars, [3, 4, 5].map(nar).into());
     }
 
     #[test]
@@ -179,6 +217,18 @@ mod tests {
     }
 
     #[test]
+    fn a_group_comes_after_all_that_refers_to_it() {
+        let mut inventory = Inventory::default();
+        add(&mut inventory, 1, &[], 200);
+        add(&mut inventory, 2, &[1], 300);
+        add(&mut inventory, 3, &[2, 1], 250);
+        add(&mut inventory, 4, &[1], 400);
+        let mut groups = plan(&inventory, &limit(None, Some(100)), now()).groups;
+        groups.iter_mut().for_each(|group| group.sort());
+        assert_eq!(groups, [vec![hash(3), hash(4)], vec![hash(2)], vec![hash(1)]]);
+    }
+
+    #[test]
     fn pins_keep_their_closure() {
         let mut inventory = Inventory::default();
         add(&mut inventory, 1, &[], 200);
@@ -195,11 +245,11 @@ mod tests {
         add(&mut inventory, 1, &[], 200);
         add(&mut inventory, 2, &[1], 0);
         // An upload whose narinfo is not there yet, and one that was never completed.
-        inventory.nars.insert("nar/new".into(), FileFacts { size: 7, modified: now() });
-        inventory.nars.insert("nar/abandoned".into(), FileFacts { size: 7, modified: now() - DAY * 2 });
+        inventory.nars.insert(nar("new"), FileFacts { size: 7, modified: now() });
+        inventory.nars.insert(nar("abandoned"), FileFacts { size: 7, modified: now() - DAY * 2 });
         let plan = plan(&inventory, &limit(Some(0), Some(1)), now());
         assert_eq!(numbers(&plan), [0u8; 0]);
-        assert_eq!(plan.nars, BTreeSet::from(["nar/abandoned".to_owned()]));
+        assert_eq!(plan.nars, HashSet::from([nar("abandoned")]));
     }
 
     #[test]
@@ -207,8 +257,8 @@ mod tests {
         let mut inventory = Inventory::default();
         add(&mut inventory, 1, &[], 200);
         add(&mut inventory, 2, &[], 2);
-        inventory.paths.get_mut(&hash(2)).unwrap().nar = Some("nar/1".into());
-        inventory.nars.remove("nar/2");
+        inventory.paths.get_mut(&hash(2)).unwrap().nar = Some(nar(1));
+        inventory.nars.remove(&nar(2));
         let plan = plan(&inventory, &limit(None, Some(100)), now());
         assert_eq!(numbers(&plan), [1]);
         assert!(plan.nars.is_empty());
@@ -220,7 +270,7 @@ mod tests {
         add(&mut inventory, 1, &[2], 200);
         add(&mut inventory, 2, &[1], 200);
         add(&mut inventory, 3, &[9], 200);
-        assert!(plan(&inventory, &limit(None, None), now()).paths.is_empty());
+        assert!(plan(&inventory, &limit(None, None), now()).groups.is_empty());
         assert_eq!(numbers(&plan(&inventory, &limit(Some(0), None), now())), [3]);
     }
 }

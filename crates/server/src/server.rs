@@ -103,6 +103,18 @@ impl Server {
         Ok(Self { shared: Arc::new(shared), collect_every: options.collect_every })
     }
 
+    /// Finds out whether the cache's files can be used, as far as that isn't known yet: a bucket was not asked for
+    /// anything so far.
+    pub async fn check(&self) -> Result<(), ServeError> {
+        let refuses = self.shared.storage.refuses_to_overwrite().await;
+        if !refuses.map_err(|source| ServeError::Storage { source })? {
+            let what = "the bucket's store does not know `If-None-Match: *`: this server sees to it that files never \
+                        change, but of two servers that take the same name at the same moment the last one wins";
+            self.shared.sink.send(&Event::Note(what.into()));
+        }
+        Ok(())
+    }
+
     /// Collects garbage.
     pub async fn collect(&self, dry_run: bool) -> Result<CollectReport, CollectError> {
         collect(&self.shared, dry_run).await

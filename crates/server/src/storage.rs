@@ -3,7 +3,6 @@
 
 use std::io::Read as _;
 use std::ops::Range;
-use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -11,14 +10,15 @@ use bytes::{Bytes, BytesMut};
 use camino::Utf8PathBuf;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
-use object_store::client::{HttpClient, HttpConnector};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetResultPayload, MultipartUpload, ObjectMeta, ObjectStore, ObjectStoreExt as _, PutMode, PutPayload,
 };
-use url::Url;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use crate::bucket::open_bucket;
+use crate::location::Location;
 
 /// How much of a file is read at once.
 const READ: usize = 256 << 10;
@@ -28,84 +28,6 @@ const PART: usize = 8 << 20;
 
 /// An upload that was not written to for this long goes on no more.
 const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
-
-/// Why a text is no place for files.
-#[derive(Debug, thiserror::Error)]
-pub enum LocationError {
-    /// An URL of another kind than `s3`.
-    #[error("use {text:?} for the cache's files: only directories and s3:// are known")]
-    Kind {
-        /// The text.
-        text: String,
-    },
-    /// Not an URL, or one with parts that have no place.
-    #[error("use {text:?} for the cache's files: it must be s3://BUCKET with parameters")]
-    Url {
-        /// The text.
-        text: String,
-    },
-    /// A parameter that isn't known, or a value that it can't have.
-    #[error("use the parameter {name:?} of the bucket {bucket}")]
-    Parameter {
-        /// The bucket.
-        bucket: String,
-        /// The parameter.
-        name: String,
-    },
-}
-
-/// Where a cache's files are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// In a directory of this machine, which one server at a time can use.
-    Directory(Utf8PathBuf),
-    /// In an S3 bucket, which several can share.
-    Bucket(Bucket),
-}
-
-/// An S3 bucket, as Nix's URLs name it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bucket {
-    name: String,
-    region: Option<String>,
-    endpoint: Option<String>,
-    plain_http: bool,
-    virtual_hosted: bool,
-}
-
-impl FromStr for Location {
-    type Err = LocationError;
-
-    /// Reads a directory, or `s3://BUCKET?region=…&endpoint=…&scheme=http|https&addressing-style=path|virtual`.
-    fn from_str(text: &str) -> Result<Self, LocationError> {
-        let Some((kind, _)) = text.split_once("://") else {
-            return Ok(Self::Directory(text.into()));
-        };
-        if kind != "s3" {
-            return Err(LocationError::Kind { text: text.to_owned() });
-        }
-        let bad = || LocationError::Url { text: text.to_owned() };
-        let url = Url::parse(text).map_err(|_| bad())?;
-        let name = url.host_str().ok_or_else(bad)?.to_owned();
-        let plain = url.username().is_empty() && url.password().is_none() && url.port().is_none();
-        if !plain || !matches!(url.path(), "" | "/") || url.fragment().is_some() {
-            return Err(bad());
-        }
-        let mut bucket = Bucket { name, region: None, endpoint: None, plain_http: false, virtual_hosted: false };
-        for (name, value) in url.query_pairs() {
-            match (name.as_ref(), value.as_ref()) {
-                ("region", region) => bucket.region = Some(region.to_owned()),
-                ("endpoint", endpoint) => bucket.endpoint = Some(endpoint.to_owned()),
-                ("scheme", "http") => bucket.plain_http = true,
-                ("scheme", "https") => bucket.plain_http = false,
-                ("addressing-style", "path" | "auto") => bucket.virtual_hosted = false,
-                ("addressing-style", "virtual") => bucket.virtual_hosted = true,
-                _ => return Err(LocationError::Parameter { bucket: bucket.name, name: name.into_owned() }),
-            }
-        }
-        Ok(Self::Bucket(bucket))
-    }
-}
 
 /// Why the cache's files can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +74,13 @@ pub enum StorageError {
         #[source]
         source: object_store::Error,
     },
+    /// Files can't be dropped.
+    #[error("drop files")]
+    Drop {
+        /// What is wrong; it names the file.
+        #[source]
+        source: object_store::Error,
+    },
     /// A file ended early, or could not be read further.
     #[error("read {path}")]
     Read {
@@ -189,8 +118,36 @@ impl From<&ObjectMeta> for FileFacts {
 pub(crate) struct Storage {
     store: Arc<dyn ObjectStore>,
     directory: Option<Utf8PathBuf>,
+    creation: Arc<Creation>,
     /// Holds the directory's lock as long as anyone uses it.
     _lock: Option<Arc<std::fs::File>>,
+}
+
+/// How a file is made that must not be there yet.
+#[derive(Debug, Default)]
+struct Creation {
+    /// Whether the store refuses to make what is there (`If-None-Match: *`). Some don't know that condition, refuse it
+    /// or, as Garage, pass over it.
+    refuses: OnceCell<bool>,
+    /// Nobody else in this server makes the same file meanwhile.
+    turns: Turns,
+}
+
+/// Locks for files, chosen by their names.
+#[derive(Debug)]
+struct Turns([Mutex<()>; 64]);
+
+impl Default for Turns {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| Mutex::default()))
+    }
+}
+
+impl Turns {
+    async fn take(&self, path: &Path) -> MutexGuard<'_, ()> {
+        let sum = path.as_ref().bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+        self.0[sum % self.0.len()].lock().await
+    }
 }
 
 impl Storage {
@@ -201,7 +158,7 @@ impl Storage {
             Location::Directory(path) => Self::open_directory(path),
             Location::Bucket(bucket) => {
                 let store = Arc::new(open_bucket(bucket, settings)?);
-                Ok(Self { store, directory: None, _lock: None })
+                Ok(Self { store, directory: None, creation: Arc::default(), _lock: None })
             }
         }
     }
@@ -219,7 +176,9 @@ impl Storage {
         let store = LocalFileSystem::new_with_prefix(path)
             .map_err(|error| StorageError::Directory { path: path.clone(), source: error.into() })?
             .with_fsync(true);
-        Ok(Self { store: Arc::new(store), directory: Some(path.clone()), _lock: Some(Arc::new(lock)) })
+        let creation = Creation { refuses: OnceCell::new_with(Some(true)), turns: Turns::default() };
+        let (store, creation) = (Arc::new(store), Arc::new(creation));
+        Ok(Self { store, directory: Some(path.clone()), creation, _lock: Some(Arc::new(lock)) })
     }
 
     /// Whether other servers can use the same files.
@@ -252,12 +211,42 @@ impl Storage {
     }
 
     /// Writes a small file unless there is one already. Tells whether it was written.
+    ///
+    /// In a bucket whose store doesn't [refuse](Self::refuses_to_overwrite) by itself, another server that makes the
+    /// same file at the same moment may not be seen.
     pub(crate) async fn put_new(&self, path: &Path, bytes: Bytes) -> Result<bool, StorageError> {
+        // Some stores look first and write then, which is not enough when two come at once.
+        let _turn = if self.is_shared() { Some(self.creation.turns.take(path).await) } else { None };
+        if !self.refuses_to_overwrite().await? {
+            if self.facts(path).await?.is_some() {
+                return Ok(false);
+            }
+            self.put(path, bytes).await?;
+            return Ok(true);
+        }
+        self.create(path, bytes).await.map_err(|source| file_error("write", path, source))
+    }
+
+    async fn create(&self, path: &Path, bytes: Bytes) -> object_store::Result<bool> {
         match self.store.put_opts(path, bytes.into(), PutMode::Create.into()).await {
             Ok(_) => Ok(true),
-            Err(object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(source) => Err(file_error("write", path, source)),
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => Ok(false),
+            Err(source) => Err(source),
         }
+    }
+
+    /// Whether the store refuses to make a file that is there. Found out with a file of our own, once.
+    pub(crate) async fn refuses_to_overwrite(&self) -> Result<bool, StorageError> {
+        let probe = crate::layout::probe();
+        let find_out = async || {
+            self.put(&probe, Bytes::from_static(b"may this be overwritten?\n")).await?;
+            match self.create(&probe, Bytes::from_static(b"it may\n")).await {
+                Ok(created) => Ok(!created),
+                Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => Ok(false),
+                Err(source) => Err(file_error("write", &probe, source)),
+            }
+        };
+        self.creation.refuses.get_or_try_init(find_out).await.copied()
     }
 
     /// Writes a small file, in place of another.
@@ -291,10 +280,20 @@ impl Storage {
 
     /// Drops a file; that there is none is no error.
     pub(crate) async fn delete(&self, path: &Path) -> Result<(), StorageError> {
-        match self.store.delete(path).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(source) => Err(file_error("drop", path, source)),
+        self.delete_all(vec![path.clone()]).await
+    }
+
+    /// Drops files, in no order, several at once.
+    pub(crate) async fn delete_all(&self, paths: Vec<Path>) -> Result<(), StorageError> {
+        let paths = stream::iter(paths.into_iter().map(Ok)).boxed();
+        let mut dropped = self.store.delete_stream(paths);
+        while let Some(dropped) = dropped.next().await {
+            match dropped {
+                Err(error) if !is_gone(&error) => return Err(StorageError::Drop { source: error }),
+                _ => {}
+            }
         }
+        Ok(())
     }
 
     /// All files below `prefix`, in no order. Files that are being written are not among them.
@@ -435,84 +434,6 @@ impl Upload {
         match &mut self.parts {
             Some(parts) => parts.abort().await.map_err(|source| file_error("drop", &self.path, source)),
             None => Ok(()),
-        }
-    }
-}
-
-fn open_bucket(bucket: &Bucket, settings: &[(String, String)]) -> Result<object_store::aws::AmazonS3, StorageError> {
-    let mut builder = AmazonS3Builder::new();
-    for (name, value) in settings {
-        // Variables that mean nothing to the client are other programs'.
-        if let Ok(key) = AmazonS3ConfigKey::from_str(&name.to_ascii_lowercase()) {
-            builder = builder.with_config(key, value);
-        }
-    }
-    builder = builder
-        .with_bucket_name(&bucket.name)
-        .with_virtual_hosted_style_request(bucket.virtual_hosted)
-        .with_allow_http(bucket.plain_http)
-        .with_http_connector(Connector(http_client(reqwest::redirect::Policy::none())?));
-    if let Some(region) = &bucket.region {
-        builder = builder.with_region(region);
-    }
-    if let Some(endpoint) = &bucket.endpoint {
-        let scheme = if bucket.plain_http { "http" } else { "https" };
-        let whole = endpoint.contains("://");
-        builder = builder.with_endpoint(if whole { endpoint.clone() } else { format!("{scheme}://{endpoint}") });
-    }
-    builder.build().map_err(|source| StorageError::Bucket { bucket: bucket.name.clone(), source })
-}
-
-/// Gives the store our client in place of its own, which would bring another TLS provider.
-#[derive(Debug)]
-struct Connector(reqwest::Client);
-
-impl HttpConnector for Connector {
-    fn connect(&self, _: &object_store::ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.0.clone()))
-    }
-}
-
-/// An HTTP client that trusts what the machine trusts.
-pub(crate) fn http_client(redirects: reqwest::redirect::Policy) -> Result<reqwest::Client, StorageError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .expect("ring can do all versions that rustls has");
-    let config = match rustls_platform_verifier::Verifier::new(provider) {
-        Ok(verifier) => builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier)).with_no_client_auth(),
-        // A machine without certificates can still use plain HTTP; over TLS it trusts nobody.
-        Err(_) => builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth(),
-    };
-    reqwest::Client::builder()
-        .user_agent(concat!("cargo-nixcache/", env!("CARGO_PKG_VERSION")))
-        .redirect(redirects)
-        .referer(false)
-        .connect_timeout(Duration::from_secs(10))
-        .read_timeout(Duration::from_secs(60))
-        .tls_backend_preconfigured(config)
-        .build()
-        .map_err(|source| StorageError::Client { source })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn locations_are_directories_and_buckets() {
-        assert_eq!("/srv/cache".parse::<Location>().unwrap(), Location::Directory("/srv/cache".into()));
-        let text = "s3://caches?region=eu-1&endpoint=s3.example.org:9000&scheme=http&addressing-style=virtual";
-        let bucket = Bucket {
-            name: "caches".into(),
-            region: Some("eu-1".into()),
-            endpoint: Some("s3.example.org:9000".into()),
-            plain_http: true,
-            virtual_hosted: true,
-        };
-        assert_eq!(text.parse::<Location>().unwrap(), Location::Bucket(bucket));
-        for bad in ["http://x", "s3://", "s3://a/b", "s3://user:secret@a", "s3://a?profile=x", "s3://a?scheme=ftp"] {
-            assert!(bad.parse::<Location>().is_err(), "{bad}");
         }
     }
 }

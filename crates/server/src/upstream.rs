@@ -17,11 +17,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, mpsc};
 use url::Url;
 
+use crate::bucket::http_client;
 use crate::error::Refusal;
 use crate::layout::{self, NarFile};
 use crate::options::Upstreams;
 use crate::server::Shared;
-use crate::storage::{StorageError, http_client};
+use crate::storage::StorageError;
 use crate::upload::{compare, take_nar};
 
 /// How long an upstream may take to answer with a narinfo. A client waits for it.

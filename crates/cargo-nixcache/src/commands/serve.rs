@@ -55,6 +55,10 @@ pub(crate) struct Serve {
     /// The largest NAR that is taken, decompressed
     #[arg(long, value_name = "SIZE", default_value = "16GiB", env = "NIXCACHE_SERVE_NAR_SIZE")]
     nar_size: String,
+    /// How long a request without a NAR may take; garbage collection in a bucket waits for twice as long
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_time)]
+    #[arg(env = "NIXCACHE_SERVE_REQUEST_TIME")]
+    request_time: Duration,
     /// Connections at once; others wait
     #[arg(long, value_name = "N", default_value_t = 512, env = "NIXCACHE_SERVE_CONNECTIONS")]
     connections: usize,
@@ -230,10 +234,17 @@ fn run_server(serve: &Serve) -> Result<(), ServeCommandError> {
     options.retention = serve.keeping.retention().map_err(|source| ServeCommandError::Size { source })?;
     options.collect_every = serve.gc_every;
     let nar_bytes = parse_size(&serve.nar_size).map_err(|source| ServeCommandError::Size { source })?;
-    options.limits = Limits { nar_bytes, file_bytes: nar_bytes, connections: serve.connections, ..Limits::default() };
+    options.limits = Limits {
+        nar_bytes,
+        file_bytes: nar_bytes,
+        connections: serve.connections,
+        request_time: serve.request_time,
+        ..Limits::default()
+    };
     options.sink = sink(!serve.no_access_log);
     runtime()?.block_on(async {
         let server = new_server(options)?;
+        server.check().await.map_err(|source| ServeCommandError::Server { source })?;
         let listener = tokio::net::TcpListener::bind(serve.listen).await;
         let listener = listener.map_err(|source| failed(format!("listen on {}", serve.listen), source))?;
         let address = listener.local_addr().map_err(|source| failed("ask for the address", source))?;

@@ -48,12 +48,21 @@ impl Running {
 
     /// A server in a directory that may hold a cache already.
     pub(crate) fn in_directory(directory: Arc<tempfile::TempDir>, change: impl FnOnce(&mut Options)) -> Self {
+        Self::start(directory, &[], change)
+    }
+
+    /// A server with settings of buckets.
+    pub(crate) fn start(
+        directory: Arc<tempfile::TempDir>,
+        settings: &[(String, String)],
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         let (mut options, token) = options(&directory);
         let events = Arc::new(Mutex::new(Vec::new()));
         let received = Arc::clone(&events);
         options.sink = Sink::new(move |event| received.lock().unwrap().push(event.clone()));
         change(&mut options);
-        let server = Server::new(options, &[]).unwrap();
+        let server = Server::new(options, settings).unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
@@ -85,20 +94,8 @@ impl Running {
 
     /// All files of the cache by their paths in it, sorted, without the lock.
     pub(crate) fn files(&self) -> Vec<String> {
-        fn walk(directory: &Utf8Path, root: &Utf8Path, files: &mut Vec<String>) {
-            for entry in directory.read_dir_utf8().unwrap() {
-                let path = entry.unwrap().path().to_owned();
-                if path.is_dir() {
-                    walk(&path, root, files);
-                } else {
-                    files.push(path.strip_prefix(root).unwrap().to_string());
-                }
-            }
-        }
-        let mut files = Vec::new();
-        walk(&self.data(), &self.data(), &mut files);
+        let mut files = files_below(&self.data());
         files.retain(|file| file != "nixcache/lock");
-        files.sort();
         files
     }
 
@@ -127,6 +124,24 @@ impl Running {
         let answer = self.put(&item.path(), item.narinfo.to_string().as_bytes());
         assert!(matches!(answer.status, 200 | 201), "{} {}", answer.status, answer.text());
     }
+}
+
+/// All files below a directory by their paths in it, sorted.
+pub(crate) fn files_below(root: &Utf8Path) -> Vec<String> {
+    fn walk(directory: &Utf8Path, root: &Utf8Path, files: &mut Vec<String>) {
+        for entry in directory.read_dir_utf8().unwrap() {
+            let path = entry.unwrap().path().to_owned();
+            if path.is_dir() {
+                walk(&path, root, files);
+            } else {
+                files.push(path.strip_prefix(root).unwrap().to_string());
+            }
+        }
+    }
+    let mut files = Vec::new();
+    walk(root, root, &mut files);
+    files.sort();
+    files
 }
 
 impl Drop for Running {

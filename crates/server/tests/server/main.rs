@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "these files hold tests alone")]
 
 mod access;
+mod buckets;
 mod client;
 mod downloads;
 mod fixture;
