@@ -7,6 +7,7 @@ use nixcache_core::nix::{SecretKey, TrustedKeys};
 
 use crate::location::Location;
 use crate::log::Sink;
+use crate::tls::TlsFiles;
 use crate::upstream::UpstreamUrl;
 
 /// Bounds of everything that comes from outside. The defaults are wide for real use.
@@ -22,11 +23,12 @@ pub struct Limits {
     pub lookup_paths: usize,
     /// Bytes of narinfos in one answer to a bulk look-up: 16 MiB. The rest must be asked for again.
     pub lookup_bytes: usize,
-    /// Connections at once; each serves one request at a time: 512. Others wait.
+    /// Connections at once, and requests at once: 512. Others wait. (Over HTTP/2 a connection can have 100 requests.)
     pub connections: usize,
     /// NARs that are taken in at once; others wait: 8. Each needs about 20 MiB of memory.
     pub uploads: usize,
-    /// How long a client may take for the headers of a request, or keep a connection open without one: 30 s.
+    /// How long a client may take to begin TLS and for the headers of a request, or keep a connection open without one:
+    /// 30 s.
     pub header_time: Duration,
     /// How long a body may stand still, in either direction: 60 s.
     pub idle_time: Duration,
@@ -104,6 +106,8 @@ pub struct Upstreams {
 pub struct Options {
     /// Where the files are.
     pub location: Location,
+    /// The certificate and key for TLS. Without them it is plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Who may upload. Without it, nobody.
     pub tokens: Option<Utf8PathBuf>,
     /// Whether reading needs a token too.
@@ -129,6 +133,7 @@ impl Options {
     pub fn new(location: Location) -> Self {
         Self {
             location,
+            tls: None,
             tokens: None,
             private: false,
             priority: 30,

@@ -4,29 +4,22 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::extract::Request;
-use hyper::body::Incoming;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
 use nixcache_core::nix::CacheInfo;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore};
-use tower::Service as _;
+use tokio::net::TcpListener;
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::access::Access;
 use crate::collect::{CollectError, CollectReport, collect};
+use crate::connection::Connections;
 use crate::gate::Gate;
 use crate::log::{Event, Sink};
 use crate::metrics::Metrics;
 use crate::options::{Limits, Options, Retention, Signing};
 use crate::routes::router;
 use crate::storage::{Storage, StorageError};
+use crate::tls::{Tls, TlsError};
 use crate::token::TokenError;
 use crate::upstream::Proxy;
-
-/// The most headers of a request.
-const HEADERS: usize = 64;
 
 /// How long to wait when no connection can be taken, as when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -47,6 +40,13 @@ pub enum ServeError {
         /// What is wrong.
         #[source]
         source: TokenError,
+    },
+    /// The certificate or its key can't be used.
+    #[error("set up TLS")]
+    Tls {
+        /// What is wrong.
+        #[source]
+        source: TlsError,
     },
 }
 
@@ -69,6 +69,7 @@ pub(crate) struct Shared {
 /// A binary cache server.
 pub struct Server {
     shared: Arc<Shared>,
+    tls: Option<Tls>,
     collect_every: Option<Duration>,
 }
 
@@ -81,6 +82,8 @@ impl Server {
         let access = Access::new(options.private, options.tokens.as_deref(), &options.sink)
             .map_err(|source| ServeError::Tokens { source })?;
         let proxy = Proxy::new(options.upstreams).map_err(|source| ServeError::Storage { source })?;
+        let tls = options.tls.map(|files| Tls::new(files, &options.sink)).transpose();
+        let tls = tls.map_err(|source| ServeError::Tls { source })?;
         let cache_info = CacheInfo {
             store_directory: nixcache_core::nix::StoreDirectory::default(),
             want_mass_query: true,
@@ -100,7 +103,7 @@ impl Server {
             collecting: Mutex::new(()),
             sink: options.sink,
         };
-        Ok(Self { shared: Arc::new(shared), collect_every: options.collect_every })
+        Ok(Self { shared: Arc::new(shared), tls, collect_every: options.collect_every })
     }
 
     /// Finds out whether the cache's files can be used, as far as that isn't known yet: a bucket was not asked for
@@ -123,69 +126,46 @@ impl Server {
     /// Serves what connects to `listener` until `shutdown` is done. Then no more connections are taken, requests that
     /// are running end, and those that don't within the time of the limits are cut off.
     pub async fn serve(self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
-        let router = router(&self.shared);
-        let graceful = GracefulShutdown::new();
         let limits = self.shared.limits.clone();
-        let connections = Arc::new(Semaphore::new(limits.connections));
+        let connections = Arc::new(Connections::new(router(&self.shared), limits.clone(), self.tls));
+        let (end, ending) = watch::channel(());
+        let places = Arc::new(Semaphore::new(limits.connections));
         let collecting = self.collect_every.map(|every| tokio::spawn(collect_often(Arc::clone(&self.shared), every)));
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let accepted = async {
-                let permit = Arc::clone(&connections).acquire_owned().await.expect("the semaphore is never closed");
-                (listener.accept().await, permit)
+                let place = Arc::clone(&places).acquire_owned().await.expect("the semaphore is never closed");
+                (listener.accept().await, place)
             };
-            let (stream, permit) = tokio::select! {
+            let (stream, place) = tokio::select! {
                 () = &mut shutdown => break,
-                (accepted, permit) = accepted => match accepted {
-                    Ok((stream, _)) => (stream, permit),
+                (accepted, place) = accepted => match accepted {
+                    Ok((stream, _)) => (stream, place),
                     Err(_) => {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                         continue;
                     }
                 },
             };
-            prepare(&stream, &limits);
-            let router = router.clone();
-            let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-                router.clone().call(request.map(Body::new))
-            });
-            let connection = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(limits.header_time)
-                .max_headers(HEADERS)
-                .max_header_size(limits.header_bytes)
-                .serve_connection(TokioIo::new(stream), service);
-            let connection = graceful.watch(connection);
+            let (connections, ending) = (Arc::clone(&connections), ending.clone());
             let shared = Arc::clone(&self.shared);
             tokio::spawn(async move {
                 shared.metrics.connections.add(1);
-                // What goes wrong on a connection is the client's affair: it left, or sent no HTTP.
-                let _ = connection.await;
+                connections.serve(stream, ending).await;
                 shared.metrics.connections.subtract(1);
-                drop(permit);
+                drop(place);
             });
         }
-        drop(listener);
+        drop((listener, ending));
         if let Some(collecting) = collecting {
             collecting.abort();
         }
-        if tokio::time::timeout(limits.shutdown_time, graceful.shutdown()).await.is_err() {
+        // Nobody listens if there is no connection.
+        let _ = end.send(());
+        if tokio::time::timeout(limits.shutdown_time, end.closed()).await.is_err() {
             self.shared.sink.send(&Event::Note("some requests did not end in time".into()));
         }
     }
-}
-
-/// Sends small answers at once, and ends connections whose other side takes nothing any more.
-fn prepare(stream: &TcpStream, limits: &Limits) {
-    // If the system can't do it, the connection works all the same.
-    let _ = stream.set_nodelay(true);
-    #[cfg(target_os = "linux")]
-    {
-        let time = u32::try_from(limits.idle_time.as_millis()).unwrap_or(u32::MAX);
-        let _ = rustix::net::sockopt::set_tcp_user_timeout(stream, time);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = limits;
 }
 
 /// Collects garbage again and again. The first time after one interval.

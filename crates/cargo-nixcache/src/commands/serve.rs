@@ -10,8 +10,8 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use nixcache_core::nix::{PublicKey, SecretKey, TrustedKeys};
 use nixcache_server::{
-    Event, Limits, Location, Options, Retention, Scope, Server, Signing, Sink, TokenFile, TokenName, UpstreamUrl,
-    Upstreams,
+    Event, Limits, Location, Options, Retention, Scope, Server, Signing, Sink, TlsFiles, TokenFile, TokenName,
+    UpstreamUrl, Upstreams,
 };
 
 use super::print;
@@ -30,6 +30,12 @@ pub(crate) struct Serve {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", env = "NIXCACHE_SERVE_LISTEN")]
     listen: SocketAddr,
+    /// Speak TLS with the certificate in FILE (PEM, with its chain); a renewed one counts at once
+    #[arg(long, value_name = "FILE", requires = "tls_key", env = "NIXCACHE_SERVE_TLS_CERTIFICATE")]
+    tls_certificate: Option<Utf8PathBuf>,
+    /// The key of the certificate (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_certificate", env = "NIXCACHE_SERVE_TLS_KEY")]
+    tls_key: Option<Utf8PathBuf>,
     /// The file of tokens (see `serve token add`); without it nobody may upload
     #[arg(long, value_name = "FILE", env = "NIXCACHE_SERVE_TOKENS")]
     tokens: Option<Utf8PathBuf>,
@@ -222,6 +228,11 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
 
 fn run_server(serve: &Serve) -> Result<(), ServeCommandError> {
     let mut options = Options::new(location(&serve.place)?);
+    options.tls = match (&serve.tls_certificate, &serve.tls_key) {
+        (Some(certificate), Some(key)) => Some(TlsFiles { certificate: certificate.clone(), key: key.clone() }),
+        _ => None,
+    };
+    let scheme = if options.tls.is_some() { "https" } else { "http" };
     options.tokens = serve.tokens.clone();
     options.private = serve.private;
     options.priority = serve.priority;
@@ -249,7 +260,7 @@ fn run_server(serve: &Serve) -> Result<(), ServeCommandError> {
         let listener = listener.map_err(|source| failed(format!("listen on {}", serve.listen), source))?;
         let address = listener.local_addr().map_err(|source| failed("ask for the address", source))?;
         let shutdown = shutdown()?;
-        Report::new(false, false, None).status("Serving", &format!("http://{address}"));
+        Report::new(false, false, None).status("Serving", &format!("{scheme}://{address}"));
         server.serve(listener, shutdown).await;
         Ok(())
     })

@@ -10,5 +10,6 @@ mod fixture;
 mod garbage;
 mod hostile;
 mod lookups;
+mod tls;
 mod uploads;
 mod upstreams;
