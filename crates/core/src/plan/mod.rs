@@ -14,6 +14,7 @@ mod platform;
 mod profiles;
 mod roots;
 mod selection;
+mod sets;
 mod share;
 mod units;
 mod workspace;
@@ -24,6 +25,7 @@ use std::rc::Rc;
 use camino::Utf8PathBuf;
 
 pub use self::manifest::{WorkspaceAnswer, WorkspaceFiles, WorkspacePlaces};
+pub use self::sets::{PlannedSet, SetKind, own_packages, own_units, planned_sets};
 
 use self::features::{ResolvedFeatures, ResolverOptions};
 use self::manifest::ManifestFacts;

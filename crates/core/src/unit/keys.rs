@@ -4,10 +4,13 @@ use std::collections::BTreeSet;
 
 use crate::digest::{ContentDigest, Key, KeyHasher};
 
-use super::graph::{CompileMode, CrateType, PlannedUnit, TargetKind, UnitGraph, UnitIndex};
+use super::graph::{CompileMode, CrateType, PlannedPackage, PlannedUnit, TargetKind, UnitGraph, UnitIndex};
 use super::inputs::UnitInputs;
 
 const DOMAIN: &str = "unit-key/1";
+
+/// The domain of plan keys.
+const PLAN_DOMAIN: &str = "plan-key/1";
 
 /// What is known of a dependency once it has been found or built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +61,45 @@ pub fn unit_key(
         hasher.list("linked runs", runs);
     }
     Some(hasher.key())
+}
+
+/// The plan key of every unit: its inputs and those of all units below it, with no output in it. So it is known before
+/// anything was built or found, which a unit key isn't.
+///
+/// It names sets of records and nothing else. It is too weak for more: what a unit reads while it is compiled is not
+/// in it. `sources` gives a digest of the files of a package whose files no checksum names; `None` (they can't be
+/// read) leaves its units, and all above them, without a key.
+pub fn plan_keys(
+    graph: &UnitGraph,
+    inputs: &[UnitInputs],
+    sources: impl Fn(&PlannedPackage) -> Option<ContentDigest>,
+) -> Vec<Option<Key>> {
+    let sources: Vec<_> = graph.packages.iter().map(|package| package.is_path().then(|| sources(package))).collect();
+    let mut keys: Vec<Option<Key>> = Vec::with_capacity(graph.units.len());
+    for (index, unit) in graph.iter() {
+        let key = || {
+            let mut hasher = KeyHasher::new(PLAN_DOMAIN);
+            hasher.field("inputs", inputs[index.0 as usize].key.as_bytes());
+            let sources = match sources[unit.package.0 as usize] {
+                Some(sources) => Some(sources?),
+                None => None,
+            };
+            hasher.optional("sources", sources.map(|sources| *sources.as_bytes()));
+            let mut edges = Vec::new();
+            for edge in &unit.dependencies {
+                edges.push((edge.extern_crate_name.as_str(), keys[edge.unit.0 as usize]?));
+            }
+            // Their order in the graph comes from package ids, which hold paths of this machine.
+            edges.sort_unstable();
+            for (name, key) in edges {
+                hasher.field("name", name).field("dependency", key.as_bytes());
+            }
+            Some(hasher.key())
+        };
+        let key = key();
+        keys.push(key);
+    }
+    keys
 }
 
 /// Whether a linker makes an output of the unit, or native libraries are copied into it.

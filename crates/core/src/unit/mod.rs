@@ -4,7 +4,7 @@ mod graph;
 mod inputs;
 mod keys;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use graph::{
     BoundaryKind, CompileMode, CompilePlatform, CrateType, PackageIndex, PackageSource, PassedThrough, PlannedPackage,
@@ -13,4 +13,4 @@ pub use graph::{
 pub use inputs::{
     BuildFacts, Hashed, Input, TABLE, UNTRACKED_VARIABLES, UnitInputs, platform_name, table_markdown, unit_inputs,
 };
-pub use keys::{Pin, unit_key};
+pub use keys::{Pin, plan_keys, unit_key};

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
-fn package(id: &str, source: PackageSource, root: &str) -> PlannedPackage {
+pub(crate) fn package(id: &str, source: PackageSource, root: &str) -> PlannedPackage {
     PlannedPackage {
         id: id.to_owned(),
         name: id.to_owned(),
@@ -18,7 +18,7 @@ fn package(id: &str, source: PackageSource, root: &str) -> PlannedPackage {
     }
 }
 
-fn unit(package: u32, crate_type: CrateType, root: &str, dependencies: Vec<UnitDependency>) -> PlannedUnit {
+pub(crate) fn unit(package: u32, crate_type: CrateType, root: &str, dependencies: Vec<UnitDependency>) -> PlannedUnit {
     let kind = if crate_type == CrateType::Bin { TargetKind::Bin } else { TargetKind::Lib };
     PlannedUnit {
         package: PackageIndex(package),
@@ -60,7 +60,7 @@ fn unit(package: u32, crate_type: CrateType, root: &str, dependencies: Vec<UnitD
     }
 }
 
-fn edge(unit: u32, name: &str) -> UnitDependency {
+pub(crate) fn edge(unit: u32, name: &str) -> UnitDependency {
     UnitDependency { unit: UnitIndex(unit), extern_crate_name: name.to_owned(), public: false, noprelude: false }
 }
 

@@ -9,6 +9,7 @@ mod collected;
 mod evaluate;
 mod host;
 mod pkg_config;
+mod sources;
 mod tools;
 mod tree;
 
@@ -24,6 +25,7 @@ pub use self::collected::{
 };
 pub use self::evaluate::{EvaluateError, Evaluator, FileHasher, TableVariable, matching_files};
 pub use self::host::HostFacts;
+pub use self::sources::source_digest;
 use super::RootKind;
 use super::binary_facts::LibraryVersion;
 use crate::digest::ContentDigest;
