@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::error::{CacheError, Verdict};
 
 /// Bytes that must come to count as a sign of life: one byte now and then is none.
-const SIGN_OF_LIFE: u64 = 16 * 1024;
+pub(crate) const SIGN_OF_LIFE: u64 = 16 * 1024;
 
 /// Whether a cache is still worth asking.
 #[derive(Debug)]

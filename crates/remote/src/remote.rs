@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use nixcache_core::nix::{NarInfo, SecretKey, StorePath, TrustedKeys, Verified};
+use nixcache_core::nix::{NarInfo, SecretKey, StorePath, StorePathHash, TrustedKeys, Verified};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use url::Url;
 
-use crate::cache::{Cache, Cachix, Directory, Http, S3, StandardCache, WritableCache};
+use crate::cache::{Attic, Cache, Cachix, Directory, Http, S3, StandardCache, WritableCache};
 use crate::cache_url::{CacheUrl, Place};
 use crate::credentials::Credentials;
 use crate::event::{Listener, RemoteEvent};
@@ -93,6 +93,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn ask(&self, path: &StorePath) -> Answers {
         Answers::ask(&self.members, path, Arc::clone(&self.keys), Arc::clone(&self.listener))
+    }
+
+    /// Says which paths will be asked for.
+    pub(crate) fn announce(&self, hashes: &[StorePathHash]) {
+        self.members.iter().for_each(|member| member.announce(hashes));
     }
 
     pub(crate) fn tell(&self, event: RemoteEvent) {
@@ -230,9 +235,8 @@ impl<'a> Opener<'a> {
                 let files = S3::new(bucket, &self.credentials.aws, self.client(), self.network)?;
                 Arc::new(self.standard(url, files))
             }
-            Place::Http { .. } | Place::Cachix { .. } | Place::Attic { .. } => {
-                Arc::new(self.standard(url, self.http(url)))
-            }
+            Place::Http { .. } => Arc::new(self.standard(url, self.http(url))),
+            Place::Cachix { .. } | Place::Attic { .. } => Arc::new(self.standard(url, self.http(url).one_by_one())),
         })
     }
 

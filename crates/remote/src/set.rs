@@ -1,17 +1,19 @@
 //! The caches that are asked, and how long for each: every request to a cache goes through its [`Guard`].
 
+use std::collections::HashMap;
 use std::future::Future;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use nixcache_core::nix::{Asked, NarInfo, NarUrl, StorePath, TrustedKeys, Verified};
+use nixcache_core::nix::{Asked, NarInfo, NarUrl, StorePath, StorePathHash, TrustedKeys, Verified};
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::breaker::{Breaker, Dead, Kind, Waiting};
-use crate::cache::{Cache, NarSource};
+use crate::breaker::{Breaker, Dead, Kind, SIGN_OF_LIFE, Waiting};
+use crate::cache::{Cache, ManyNarInfos, NarSource};
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
 use crate::event::{Listener, RemoteEvent};
@@ -92,6 +94,16 @@ impl Guard {
     }
 }
 
+/// Paths that are asked for in one question: enough to make the way there cheap, few enough that a server over a bucket
+/// has its answer soon.
+const BATCH: usize = 256;
+
+/// Paths that will be asked for. Whoever asks for the first of them asks for all.
+struct Batch {
+    hashes: Vec<StorePathHash>,
+    answers: OnceCell<ManyNarInfos>,
+}
+
 /// A cache that is asked.
 pub(crate) struct Member {
     pub(crate) guard: Guard,
@@ -99,12 +111,15 @@ pub(crate) struct Member {
     narinfos: Semaphore,
     /// Whether it is known to be for our store directory.
     suits: OnceCell<()>,
+    /// Paths that were announced, and not asked for yet.
+    announced: Mutex<HashMap<StorePathHash, Arc<Batch>>>,
 }
 
 impl Member {
     pub(crate) fn new(cache: Arc<dyn Cache>, listener: Listener, options: &NetworkOptions) -> Self {
         let guard = Guard::new(cache.url().to_string(), listener, options);
-        Self { guard, cache, narinfos: Semaphore::new(options.narinfos_at_once), suits: OnceCell::new() }
+        let narinfos = Semaphore::new(options.narinfos_at_once);
+        Self { guard, cache, narinfos, suits: OnceCell::new(), announced: Mutex::default() }
     }
 
     pub(crate) fn is_at(&self, url: &CacheUrl) -> bool {
@@ -113,13 +128,52 @@ impl Member {
 
     /// The bytes of a narinfo, of a cache that suits us.
     async fn narinfo(&self, path: &StorePath) -> Result<Option<Bytes>, CacheError> {
-        let _permit = self.narinfos.acquire().await.expect("it is never closed");
-        let mut waiting = self.guard.waiting(Kind::Small);
-        let answer = self.guard.call(&mut waiting, self.cache.narinfo(path.hash()));
+        let answer = async {
+            match self.announced_answer(path.hash()).await {
+                Some(answer) => Ok(answer),
+                None => self.ask(path.hash()).await,
+            }
+        };
         // At the same time: the first look-up shall not wait twice.
         let (suits, answer) = tokio::join!(self.suits.get_or_try_init(|| self.check()), answer);
         suits?;
         answer
+    }
+
+    async fn ask(&self, hash: &StorePathHash) -> Result<Option<Bytes>, CacheError> {
+        let _permit = self.narinfos.acquire().await.expect("it is never closed");
+        let mut waiting = self.guard.waiting(Kind::Small);
+        self.guard.call(&mut waiting, self.cache.narinfo(hash)).await
+    }
+
+    /// Says which paths will be asked for, so that they can be asked for together.
+    pub(crate) fn announce(&self, hashes: &[StorePathHash]) {
+        let mut announced = self.announced.lock().unwrap_or_else(PoisonError::into_inner);
+        for hashes in hashes.chunks(BATCH) {
+            let batch = Arc::new(Batch { hashes: hashes.to_vec(), answers: OnceCell::new() });
+            announced.extend(hashes.iter().map(|hash| (*hash, Arc::clone(&batch))));
+        }
+    }
+
+    /// What the cache said of an announced path, together with others. It counts once: whoever asks again wants to
+    /// know what is so then.
+    async fn announced_answer(&self, hash: &StorePathHash) -> Option<Option<Bytes>> {
+        let batch = self.announced.lock().unwrap_or_else(PoisonError::into_inner).remove(hash)?;
+        let ask = || async {
+            let mut waiting = self.guard.waiting(Kind::Small);
+            let came = AtomicU64::new(0);
+            let moved = |bytes: u64| {
+                // A byte now and then is no sign of life.
+                if came.fetch_add(bytes, Ordering::Relaxed) + bytes >= SIGN_OF_LIFE {
+                    came.store(0, Ordering::Relaxed);
+                    self.guard.sign_of_life();
+                }
+            };
+            // Without an answer, each path is asked for by itself: if the cache is dead, that says so.
+            let answer = self.guard.call(&mut waiting, self.cache.narinfos(&batch.hashes, &moved)).await;
+            answer.ok().flatten().unwrap_or_default()
+        };
+        batch.answers.get_or_init(ask).await.get(hash).cloned()
     }
 
     async fn check(&self) -> Result<(), CacheError> {

@@ -14,6 +14,7 @@ use nixcache_core::nix::{StorePath, StorePathHash, narinfo};
 use serde::{Deserialize, Serialize};
 
 use crate::collect::{CollectError, collect, read_pins};
+use crate::download::note_use;
 use crate::error::Refusal;
 use crate::layout;
 use crate::server::Shared;
@@ -68,19 +69,19 @@ pub(crate) async fn narinfos(
     let hashes = asked(&shared, &headers, body).await?;
     let mut answer = Narinfos { version: VERSION, ..Narinfos::default() };
     let mut bytes = 0;
-    let storage = &shared.storage;
     let mut found = futures_util::stream::iter(hashes)
-        .map(|hash| async move { (hash, storage.read(&layout::narinfo(&hash), narinfo::SIZE_LIMIT).await) })
+        .map(|hash| {
+            let shared = &shared;
+            async move { (hash, one_of_many(shared, &hash).await) }
+        })
         .buffered(AT_ONCE);
     while let Some((hash, found)) = found.next().await {
         let name = hash.to_string();
         // What is beyond the bound is read in vain, a few files at most; then the loop ends.
-        let Some((text, _)) = found? else {
-            shared.metrics.narinfo_misses.add(1);
+        let Some(text) = found? else {
             answer.missing.push(name);
             continue;
         };
-        shared.metrics.narinfo_hits.add(1);
         let text = String::from_utf8(text.into()).map_err(|_| Refusal::Format { what: "a narinfo is not UTF-8" })?;
         if bytes + text.len() > shared.limits.lookup_bytes && bytes > 0 {
             answer.left.push(name);
@@ -90,6 +91,21 @@ pub(crate) async fn narinfos(
         answer.narinfos.insert(name, text);
     }
     Ok(Json(answer).into_response())
+}
+
+/// A narinfo, as it is given when it is asked for by itself: from here, or from a cache behind this one.
+async fn one_of_many(shared: &Shared, hash: &StorePathHash) -> Result<Option<Bytes>, Refusal> {
+    let path = layout::narinfo(hash);
+    let Some((text, facts)) = shared.storage.read(&path, narinfo::SIZE_LIMIT).await? else {
+        shared.metrics.narinfo_misses.add(1);
+        return match &shared.proxy {
+            Some(proxy) => proxy.narinfo(shared, hash).await,
+            None => Ok(None),
+        };
+    };
+    shared.metrics.narinfo_hits.add(1);
+    note_use(shared, &path, &facts).await;
+    Ok(Some(text))
 }
 
 /// `POST /api/v1/missing`: which of these paths are not here.

@@ -17,6 +17,7 @@ use crate::check::{Found, Pieces, decoder};
 use crate::error::Refusal;
 use crate::layout::{self, NarFile, Packing};
 use crate::server::Shared;
+use crate::storage::FileFacts;
 use crate::upstream;
 
 /// A narinfo that was last used longer ago is marked as used.
@@ -50,10 +51,15 @@ pub(crate) async fn narinfo(
         return Ok(small(shared, method, headers, bytes, narinfo::MEDIA_TYPE, "max-age=3600"));
     };
     shared.metrics.narinfo_hits.add(1);
-    if SystemTime::now().duration_since(facts.modified).is_ok_and(|unused| unused > USE_GRAIN) {
-        shared.storage.touch(&path).await;
-    }
+    note_use(shared, &path, &facts).await;
     Ok(small(shared, method, headers, bytes, narinfo::MEDIA_TYPE, FOR_EVER))
+}
+
+/// Marks a narinfo as used, which garbage collection goes by.
+pub(crate) async fn note_use(shared: &Shared, path: &object_store::path::Path, facts: &FileFacts) {
+    if SystemTime::now().duration_since(facts.modified).is_ok_and(|unused| unused > USE_GRAIN) {
+        shared.storage.touch(path).await;
+    }
 }
 
 /// `<hash>.ls`

@@ -16,7 +16,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use nixcache_core::nix::{CacheInfo, NarUrl, StoreDirectory, StorePathHash, cache_info, nar, narinfo};
 use tokio::sync::OnceCell;
 
-use super::{Cache, NarSource, PackedPath, Stored, WritableCache};
+use super::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, WritableCache};
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
 
@@ -43,6 +43,16 @@ pub(crate) trait Files: Send + Sync {
         hashes: &'a [StorePathHash],
     ) -> BoxFuture<'a, Result<Option<Vec<StorePathHash>>, CacheError>> {
         let _ = hashes;
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
+    /// The narinfos of many paths; `None` if this kind of place can't be asked like that.
+    fn narinfos_of<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+        moved: &'a (dyn Fn(u64) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Option<ManyNarInfos>, CacheError>> {
+        let _ = (hashes, moved);
         Box::pin(std::future::ready(Ok(None)))
     }
 
@@ -150,6 +160,14 @@ impl<F: Files> Cache for StandardCache<F> {
                 answer => answer,
             }
         })
+    }
+
+    fn narinfos<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+        moved: &'a (dyn Fn(u64) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Option<ManyNarInfos>, CacheError>> {
+        self.files.narinfos_of(hashes, moved)
     }
 
     fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>> {

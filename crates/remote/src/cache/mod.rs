@@ -10,6 +10,8 @@ mod http;
 mod layout;
 mod s3;
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
@@ -37,6 +39,17 @@ pub trait Cache: Send + Sync {
     /// The bytes of the narinfo of a path. Nobody has looked at them.
     fn narinfo<'a>(&'a self, hash: &'a StorePathHash) -> BoxFuture<'a, Result<Option<Bytes>, CacheError>>;
 
+    /// The bytes of the narinfos of many paths, in few requests. `None` if this cache isn't asked like that; a path
+    /// that isn't in the answer has to be asked for by itself. Tells `moved` the number of bytes as they come.
+    fn narinfos<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+        moved: &'a (dyn Fn(u64) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Option<ManyNarInfos>, CacheError>> {
+        let _ = (hashes, moved);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// The file that a narinfo of this cache leads to, as it is stored: compressed.
     fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>>;
 }
@@ -54,6 +67,9 @@ pub trait WritableCache: Cache {
         moved: &'a (dyn Fn(u64) + Send + Sync),
     ) -> BoxFuture<'a, Result<Stored, CacheError>>;
 }
+
+/// What a cache says of many paths: the bytes of their narinfos, or that it has none.
+pub type ManyNarInfos = HashMap<StorePathHash, Option<Bytes>>;
 
 /// The file with a NAR, on its way here.
 pub enum NarSource {

@@ -212,6 +212,12 @@ impl<T: Send + 'static> Fetching<'_, T> {
         self.tasks.spawn_on(async move { report.send(job.run().await) }, self.remote.handle());
     }
 
+    /// Says which paths will be wanted, so that caches that can are asked for them together, once the first is wanted.
+    pub fn announce(&mut self, paths: &[StorePath]) {
+        let hashes: Vec<_> = paths.iter().map(|path| *path.hash()).collect();
+        self.remote.shared().announce(&hashes);
+    }
+
     /// Waits for the next outcome, in the order in which they come. `None` when nothing is under way.
     #[expect(clippy::should_implement_trait, reason = "more can be wanted after the end: it is no iterator")]
     pub fn next(&mut self) -> Option<(u64, Outcome<T>)> {

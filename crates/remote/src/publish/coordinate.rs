@@ -8,7 +8,7 @@ use nixcache_core::nix::{StorePath, StorePathHash};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::pack::pack;
+use super::pack::{Described, pack};
 use super::{NewPath, PublishError, PublishReport, Publisher};
 use crate::cache::{PackedPath, Stored};
 use crate::error::CacheError;
@@ -136,7 +136,7 @@ impl Coordinator {
 impl Item {
     async fn publish(self) -> ItemReport {
         let Self { shared, packing, new, targets } = self;
-        let NewPath { path, references, pack: write } = new;
+        let NewPath { path, references, by_content, pack: write } = new;
         let packed = {
             let _permit = packing.acquire().await.expect("it is never closed");
             if targets.iter().all(|target| target.publisher.is_left_out()) {
@@ -144,7 +144,8 @@ impl Item {
             } else {
                 let (shared, path) = (Arc::clone(&shared), path.clone());
                 let work = tokio::task::spawn_blocking(move || {
-                    pack(path, references, write, shared.secret_key.as_ref(), &shared.network)
+                    let narinfo = Described { path, references, by_content };
+                    pack(narinfo, write, shared.secret_key.as_ref(), &shared.network)
                 });
                 match work.await {
                     Ok(packed) => packed.map_err(|source| PublishError::Pack { source }),

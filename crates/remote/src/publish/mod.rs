@@ -40,6 +40,8 @@ pub struct NewPath {
     pub path: StorePath,
     /// The paths that it refers to. Offer those first that are not published yet.
     pub references: BTreeSet<StorePath>,
+    /// Whether its content names it: then it is published as such, and must be what its name says.
+    pub by_content: bool,
     /// Writes its NAR. Called at most once, on a thread that may block, and only if a cache lacks the path.
     pub pack: WriteNar,
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 
-use nixcache_core::nix::{Compression, HashingWriter, NarInfo, NarUrl, SecretKey, Sha256, StorePath};
+use nixcache_core::nix::{Compression, ContentAddress, HashingWriter, NarInfo, NarUrl, SecretKey, Sha256, StorePath};
 use tempfile::NamedTempFile;
 use zstd::stream::write::Encoder;
 
@@ -21,10 +21,16 @@ const WINDOW_LOG: u32 = 27;
 /// then need no more memory than that, in place of a whole window.
 const COLLECTED: usize = 4 << 20;
 
+/// What is known of a path before it is packed.
+pub(super) struct Described {
+    pub(super) path: StorePath,
+    pub(super) references: BTreeSet<StorePath>,
+    pub(super) by_content: bool,
+}
+
 /// Packs a path into a temporary file.
 pub(super) fn pack(
-    path: StorePath,
-    references: BTreeSet<StorePath>,
+    Described { path, references, by_content }: Described,
     write: WriteNar,
     key: Option<&SecretKey>,
     options: &NetworkOptions,
@@ -43,6 +49,11 @@ pub(super) fn pack(
     if nar.length() == 0 {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "the NAR is empty"));
     }
+    let nar_size = nar.length();
+    let nar_hash = nar.finish();
+    if by_content && path != StorePath::by_content(&nar_hash, &references, false, path.name().clone()) {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "its content is not the one that its name says"));
+    }
     let compression = Compression::Zstd;
     let mut narinfo = NarInfo {
         store_path: path,
@@ -50,12 +61,12 @@ pub(super) fn pack(
         compression,
         file_hash: Some(file_hash),
         file_size: Some(file_size),
-        nar_size: nar.length(),
-        nar_hash: nar.finish(),
+        nar_size,
+        nar_hash,
         references,
         deriver: None,
         signatures: Vec::new(),
-        content_address: None,
+        content_address: by_content.then_some(ContentAddress::RecursiveSha256(nar_hash)),
     };
     key.into_iter().for_each(|key| narinfo.sign(key));
     Ok(PackedPath { narinfo, file: file.into_temp_path(), file_size })

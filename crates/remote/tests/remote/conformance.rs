@@ -159,6 +159,8 @@ macro_rules! for_kinds {
 for_kinds! {
     [directory http bucket cachix attic]:
     what_is_published_can_be_fetched
+    announced_paths_come_as_others_do
+    what_its_content_names_needs_no_key
     the_first_writer_wins
     an_empty_cache_has_nothing
 }
@@ -205,6 +207,38 @@ fn what_is_published_can_be_fetched(place: &Place) {
     assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, true, false]);
     assert_eq!(found[2].as_ref().unwrap().narinfo.references, zeros.references);
     assert!(reader.events().is_empty(), "{:?}", reader.events());
+}
+
+fn announced_paths_come_as_others_do(place: &Place) {
+    let samples: Vec<_> = (0..10).map(|number| Sample::new(&format!("sample-{number}"), 100 + number)).collect();
+    let missing: Vec<_> = (0..3).map(|number| Sample::new(&format!("missing-{number}"), 1)).collect();
+    place.writer().publish(&samples.iter().collect::<Vec<_>>());
+    let reader = place.reader();
+    let paths: Vec<_> = samples.iter().chain(&missing).map(|sample| sample.path.clone()).collect();
+    let mut outcomes = reader.fetch_announced(&paths);
+    assert!(outcomes.drain(samples.len()..).all(|outcome| matches!(outcome, Outcome::Missing)));
+    for (sample, outcome) in samples.iter().zip(outcomes) {
+        assert!(fetched(outcome).0 == sample.nar, "{}", sample.path);
+    }
+    assert!(reader.events().is_empty(), "{:?}", reader.events());
+}
+
+fn what_its_content_names_needs_no_key(place: &Place) {
+    let sample = Sample::named_by_content("app-1.0.0", b"program");
+    // Whoever offers something else under that name is not believed.
+    let mut lying = Sample::with("other", b"another program");
+    lying.path = sample.path.clone();
+    let report = place.writer().publish_by_content(&lying);
+    assert_eq!((report.published, report.failed.len()), (0, 1));
+    assert!(chain(&report.failed[0].2).contains("its content is not the one"), "{}", chain(&report.failed[0].2));
+
+    assert_eq!(place.writer().publish_by_content(&sample).published, 1);
+    let narinfo = place.narinfo(&sample);
+    assert!(narinfo.contains("\nCA: fixed:r:sha256:") && narinfo.contains("\nSig: test-1:"), "{narinfo}");
+    let mut options = options(&[&place.url]);
+    options.trusted_keys = Default::default();
+    let stranger = place.with_keys(options);
+    assert!(fetched(stranger.fetch_one(&sample.path)).0 == sample.nar);
 }
 
 fn the_first_writer_wins(place: &Place) {

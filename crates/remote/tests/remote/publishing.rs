@@ -135,6 +135,7 @@ fn what_refers_to_a_failure_is_not_published() {
     publishing.offer(NewPath {
         path: broken.path.clone(),
         references: BTreeSet::new(),
+        by_content: false,
         pack: Box::new(|_| Err(std::io::Error::other("the artifact is gone"))),
     });
     publishing.offer(top.new_path());
@@ -156,7 +157,7 @@ fn a_panic_while_packing_harms_nothing_else() {
     let watched = Watched::new(publish_options(&[&server.url()]));
     let mut publishing = watched.remote.publishing();
     let pack = Box::new(|_: &mut dyn std::io::Write| panic!("on purpose"));
-    publishing.offer(NewPath { path: broken.path.clone(), references: BTreeSet::new(), pack });
+    publishing.offer(NewPath { path: broken.path.clone(), references: BTreeSet::new(), by_content: false, pack });
     publishing.offer(Sample::new("other", 1).new_path());
     let report = publishing.finish();
     assert_eq!((report.published, report.failed.len()), (1, 1));
@@ -176,7 +177,12 @@ fn a_path_is_packed_once_and_only_if_it_is_missing() {
                 packed.fetch_add(1, Ordering::SeqCst);
                 destination.write_all(&nar)
             });
-            publishing.offer(NewPath { path: sample.path.clone(), references: BTreeSet::new(), pack });
+            publishing.offer(NewPath {
+                path: sample.path.clone(),
+                references: BTreeSet::new(),
+                by_content: false,
+                pack,
+            });
         }
         publishing.finish()
     };

@@ -51,6 +51,13 @@ impl Sample {
         Self { path, references: BTreeSet::new(), nar: nar(contents) }
     }
 
+    /// A directory with one file, at the path that it makes.
+    pub(crate) fn named_by_content(name: &str, contents: &[u8]) -> Self {
+        let nar = nar(contents);
+        let path = StorePath::by_content(&Sha256::of(&nar), &BTreeSet::new(), false, name.parse().unwrap());
+        Self { path, references: BTreeSet::new(), nar }
+    }
+
     pub(crate) fn referring_to(mut self, other: &Sample) -> Self {
         self.references.insert(other.path.clone());
         self
@@ -59,7 +66,7 @@ impl Sample {
     pub(crate) fn new_path(&self) -> NewPath {
         let nar = self.nar.clone();
         let pack = Box::new(move |destination: &mut dyn Write| destination.write_all(&nar));
-        NewPath { path: self.path.clone(), references: self.references.clone(), pack }
+        NewPath { path: self.path.clone(), references: self.references.clone(), by_content: false, pack }
     }
 
     pub(crate) fn narinfo_name(&self) -> String {
@@ -166,11 +173,23 @@ impl Watched {
 
     /// Fetches the NARs of paths; by tag, which is the place in `paths`.
     pub(crate) fn fetch(&self, paths: &[StorePath]) -> Vec<Outcome<Vec<u8>>> {
+        self.fetch_as(paths, false)
+    }
+
+    /// The same, with all of them announced before.
+    pub(crate) fn fetch_announced(&self, paths: &[StorePath]) -> Vec<Outcome<Vec<u8>>> {
+        self.fetch_as(paths, true)
+    }
+
+    fn fetch_as(&self, paths: &[StorePath], announced: bool) -> Vec<Outcome<Vec<u8>>> {
         let mut fetching = self.remote.fetching(|_, nar| {
             let mut bytes = Vec::new();
             nar.read_to_end(&mut bytes)?;
             Ok(bytes)
         });
+        if announced {
+            fetching.announce(paths);
+        }
         for (tag, path) in paths.iter().enumerate() {
             fetching.want(tag as u64, path.clone());
         }
@@ -182,6 +201,12 @@ impl Watched {
 
     pub(crate) fn fetch_one(&self, path: &StorePath) -> Outcome<Vec<u8>> {
         self.fetch(std::slice::from_ref(path)).remove(0)
+    }
+
+    pub(crate) fn publish_by_content(&self, sample: &Sample) -> PublishReport {
+        let mut publishing = self.remote.publishing();
+        publishing.offer(NewPath { by_content: true, ..sample.new_path() });
+        publishing.finish()
     }
 
     pub(crate) fn publish(&self, samples: &[&Sample]) -> PublishReport {

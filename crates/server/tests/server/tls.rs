@@ -127,7 +127,12 @@ fn our_client_publishes_and_fetches() {
     for item in &items {
         let nar = item.nar.clone();
         let pack = Box::new(move |destination: &mut dyn std::io::Write| destination.write_all(&nar));
-        sending.offer(NewPath { path: item.narinfo.store_path.clone(), references: BTreeSet::new(), pack });
+        sending.offer(NewPath {
+            path: item.narinfo.store_path.clone(),
+            references: BTreeSet::new(),
+            by_content: false,
+            pack,
+        });
     }
     let report = sending.finish();
     assert_eq!(secure.server.files().iter().filter(|file| file.ends_with(".narinfo")).count(), 2, "{report:?}");

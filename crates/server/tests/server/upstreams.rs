@@ -47,6 +47,12 @@ fn what_an_upstream_has_is_handed_on_and_kept() {
         assert!(server.get(&item.nar_path()).body == item.file);
         wait_until_kept(&server, item);
     }
+    let late = signed(Item::new("late", b"late", &[]));
+    origin.publish(&late);
+    let hash = late.narinfo.store_path.hash().to_string();
+    let question = serde_json::json!({ "hashes": [hash] }).to_string();
+    let answer = server.send("POST", "/api/v1/narinfos", question.as_bytes()).json();
+    assert_eq!(answer["narinfos"][&hash], late.narinfo.to_string(), "it is handed on among many too");
     drop(origin);
     for item in [&top, &leaf] {
         assert_eq!(server.get(&item.path()).text(), item.narinfo.to_string());

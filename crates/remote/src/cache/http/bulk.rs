@@ -1,18 +1,24 @@
-//! One question about many paths, of a server that answers such: our own.
+//! One question about many paths, of a server that answers such: our own (`docs/server.md`).
 //!
 //! ```text
 //! POST api/v1/missing   {"hashes": ["<hash of a store path>", …]}
 //!                     → {"version": 1, "missing": ["<hash>", …]}
+//! POST api/v1/narinfos  {"hashes": ["<hash of a store path>", …]}
+//!                     → {"version": 1, "narinfos": {"<hash>": "<text>"}, "missing": ["<hash>", …], "left": ["<hash>", …]}
 //! ```
 //!
-//! A server that doesn't know this is asked for each path instead, and isn't asked like this again. What the answer
-//! says is no more believed than that of a `HEAD`: whoever lies about what is missing is sent too much, or nothing.
+//! A server that doesn't know this is asked for each path instead, and isn't asked like this again. What the answers
+//! say is no more believed than that of a `HEAD` or a `GET`: whoever lies about what is missing is sent too much, or
+//! nothing, and a narinfo counts by its signature, whichever way it came.
+
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use nixcache_core::nix::StorePathHash;
 use reqwest::{Method, StatusCode};
 use serde::{Deserialize, Serialize};
 
+use super::super::ManyNarInfos;
 use super::Http;
 use super::request::{Request, Upload};
 use crate::error::CacheError;
@@ -29,6 +35,9 @@ const BYTES_A_PATH: usize = 48;
 /// Bytes in an answer besides.
 const BYTES: usize = 1024;
 
+/// Bytes in an answer with narinfos: what our own server gives in one, and room for what makes JSON of it.
+const NARINFO_BYTES: usize = 24 << 20;
+
 #[derive(Serialize)]
 struct Question {
     hashes: Vec<String>,
@@ -40,18 +49,61 @@ struct Answer {
     missing: Vec<String>,
 }
 
+#[derive(Deserialize)]
+struct NarInfoAnswer {
+    version: u32,
+    narinfos: BTreeMap<String, String>,
+    missing: Vec<String>,
+    left: Vec<String>,
+}
+
 impl Http {
+    /// The narinfos of these, if the server gives them.
+    pub(super) async fn ask_narinfos(
+        &self,
+        hashes: &[StorePathHash],
+        moved: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Option<ManyNarInfos>, CacheError> {
+        if hashes.len() < WORTH_IT || self.bulk.get() == Some(&false) {
+            return Ok(None);
+        }
+        let mut found = ManyNarInfos::new();
+        let mut left = hashes.to_vec();
+        while !left.is_empty() {
+            let response = self.send(&self.question("api/v1/narinfos", &left)?).await?;
+            let answer = match response.status() {
+                // An answer that breaks off, or is more than it should be, is none: each path can still be asked for.
+                StatusCode::OK => match self.whole_moving(response, NARINFO_BYTES, moved).await {
+                    Ok(bytes) => understood_narinfos(&bytes, &left),
+                    Err(_) => None,
+                },
+                _ => None,
+            };
+            let _ = self.bulk.set(answer.as_ref().is_some_and(|(answered, _)| !answered.is_empty()));
+            let Some((answered, rest)) = answer else { break };
+            // A server that gives nothing more is not asked for ever.
+            let is_progress = !answered.is_empty();
+            found.extend(answered);
+            left = if is_progress { rest } else { Vec::new() };
+        }
+        Ok((!found.is_empty()).then_some(found))
+    }
+
+    fn question(&self, name: &str, hashes: &[StorePathHash]) -> Result<Request, CacheError> {
+        let question = Question { hashes: hashes.iter().map(StorePathHash::to_string).collect() };
+        let body = serde_json::to_vec(&question).expect("a list of texts can always be written");
+        let mut request = Request::new(Method::POST, self.url(name)?);
+        request.upload = Some(Upload::Bytes(Bytes::from(body)));
+        request.media_type = Some("application/json");
+        Ok(request)
+    }
+
     /// Which of these are missing, if the server can say.
     pub(super) async fn ask_missing(&self, hashes: &[StorePathHash]) -> Result<Option<Vec<StorePathHash>>, CacheError> {
         if hashes.len() < WORTH_IT || self.bulk.get() == Some(&false) {
             return Ok(None);
         }
-        let question = Question { hashes: hashes.iter().map(StorePathHash::to_string).collect() };
-        let body = serde_json::to_vec(&question).expect("a list of texts can always be written");
-        let mut request = Request::new(Method::POST, self.url("api/v1/missing")?);
-        request.upload = Some(Upload::Bytes(Bytes::from(body)));
-        request.media_type = Some("application/json");
-        let response = self.send(&request).await?;
+        let response = self.send(&self.question("api/v1/missing", hashes)?).await?;
         let missing = match response.status() {
             StatusCode::OK => {
                 let bytes = self.whole(response, hashes.len() * BYTES_A_PATH + BYTES).await?;
@@ -73,6 +125,24 @@ fn understood(bytes: &[u8], hashes: &[StorePathHash]) -> Option<Vec<StorePathHas
     Some(hashes.iter().filter(|hash| missing.contains(hash)).copied().collect())
 }
 
+/// What an answer says of the paths that were asked for, and which of them are to be asked for again. `None` if it is
+/// an answer of another kind.
+fn understood_narinfos(bytes: &[u8], hashes: &[StorePathHash]) -> Option<(ManyNarInfos, Vec<StorePathHash>)> {
+    let answer = serde_json::from_slice(bytes).ok().filter(|answer: &NarInfoAnswer| answer.version == VERSION)?;
+    let mut said: HashMap<String, Option<Bytes>> = answer.missing.into_iter().map(|hash| (hash, None)).collect();
+    said.extend(answer.narinfos.into_iter().map(|(hash, text)| (hash, Some(Bytes::from(text)))));
+    let (mut found, mut left) = (ManyNarInfos::new(), Vec::new());
+    for hash in hashes {
+        let name = hash.to_string();
+        match said.remove(&name) {
+            Some(answer) => drop(found.insert(*hash, answer)),
+            None if answer.left.contains(&name) => left.push(*hash),
+            None => {}
+        }
+    }
+    Some((found, left))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +160,28 @@ mod tests {
         assert_eq!(understood(text(2, &[1]).as_bytes(), &asked), None);
         assert_eq!(understood(b"<html>", &asked), None);
         assert_eq!(understood(b"{\"version\": 1, \"missing\": [\"../x\"]}", &asked), None);
+    }
+
+    #[test]
+    fn narinfos_are_taken_for_what_was_asked_for_alone() {
+        let hash = |byte| StorePathHash::from_bytes([byte; 20]);
+        let asked = [hash(1), hash(2), hash(3), hash(4)];
+        let answer = |version: u32| {
+            serde_json::json!({
+                "version": version,
+                "narinfos": {hash(1).to_string(): "one", hash(9).to_string(): "nine", "../x": "x"},
+                "missing": [hash(2).to_string(), hash(8).to_string()],
+                "left": [hash(3).to_string(), hash(7).to_string()],
+                "new": [],
+            })
+            .to_string()
+        };
+        let (found, left) = understood_narinfos(answer(1).as_bytes(), &asked).unwrap();
+        let expected = ManyNarInfos::from([(hash(1), Some(Bytes::from("one"))), (hash(2), None)]);
+        // Of the last one nothing was said.
+        assert_eq!((found, left), (expected, vec![hash(3)]));
+        assert!(understood_narinfos(answer(2).as_bytes(), &asked).is_none());
+        assert!(understood_narinfos(b"{\"version\": 1}", &asked).is_none());
+        assert!(understood_narinfos(b"<html>", &asked).is_none());
     }
 }

@@ -17,8 +17,8 @@ use url::Url;
 use self::body::Resumable;
 pub(crate) use self::request::Request;
 pub(super) use self::request::Upload;
-use super::NarSource;
 use super::layout::{Files, NAR_MEDIA_TYPE};
+use super::{ManyNarInfos, NarSource};
 use crate::error::CacheError;
 use crate::network::NetworkOptions;
 
@@ -55,6 +55,12 @@ impl Http {
         Self { base, authorization, client, options, bulk: Arc::default() }
     }
 
+    /// The same for a hosted cache, whose interface is known: it is never asked about many paths at once.
+    pub(crate) fn one_by_one(self) -> Self {
+        let _ = self.bulk.set(false);
+        self
+    }
+
     pub(crate) fn url(&self, name: &str) -> Result<Url, CacheError> {
         let outside = || CacheError::Redirect { address: shown(&self.base), reason: "it leads nowhere" };
         let url = self.base.join(name).map_err(|_| outside())?;
@@ -68,6 +74,16 @@ impl Http {
     }
 
     pub(crate) async fn whole(&self, response: Response, limit: usize) -> Result<Bytes, CacheError> {
+        self.whole_moving(response, limit, &|_| ()).await
+    }
+
+    /// The same, and tells of the bytes that came.
+    async fn whole_moving(
+        &self,
+        response: Response,
+        limit: usize,
+        moved: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<Bytes, CacheError> {
         let url = response.url().clone();
         plain_encoding(&response)?;
         let too_large = || CacheError::TooLarge { address: shown(&url), limit: limit as u64 };
@@ -80,6 +96,7 @@ impl Http {
             if bytes.len() + piece.len() > limit {
                 return Err(too_large());
             }
+            moved(piece.len() as u64);
             bytes.extend_from_slice(&piece);
         }
         Ok(bytes.freeze())
@@ -154,6 +171,14 @@ impl Files for Http {
         hashes: &'a [StorePathHash],
     ) -> BoxFuture<'a, Result<Option<Vec<StorePathHash>>, CacheError>> {
         Box::pin(self.ask_missing(hashes))
+    }
+
+    fn narinfos_of<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+        moved: &'a (dyn Fn(u64) + Send + Sync),
+    ) -> BoxFuture<'a, Result<Option<ManyNarInfos>, CacheError>> {
+        Box::pin(self.ask_narinfos(hashes, moved))
     }
 
     fn create<'a>(
