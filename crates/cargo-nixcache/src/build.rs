@@ -10,6 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::cargo::fingerprint::package_stamp;
 use nixcache_core::cargo::layout::BuildLocks;
 use nixcache_core::environment::Environment;
+use nixcache_core::plan::{own_packages, own_units};
 use nixcache_core::session::{
     CollectContext, CollectReport, Collector, KeptUnit, Ledger, Resolution, RestoreContext, RestoreReport, UnitState,
     resolve, restore,
@@ -181,7 +182,8 @@ impl Build<'_> {
             return Ok(PreparedBuild { resolution, ledger, session, profile });
         }
         if let Some(remote) = caches.filter(|remote| remote.can_fetch() && resolution.leaves_work()) {
-            let fetch = Fetch { build, store, remote, ledger: &ledger, lookup: &lookup, report };
+            let left_out = self.left_out(build);
+            let fetch = Fetch { build, store, remote, ledger: &ledger, lookup: &lookup, report, left_out: &left_out };
             let (resolved, fetched) =
                 timed(&mut summary.seconds.resolve, || fetch.run(resolution)).map_err(|error| chain(&error))?;
             resolution = resolved;
@@ -264,8 +266,9 @@ impl Build<'_> {
         // Whose units cargo is not to build.
         let refused = match self.scope {
             Scope::Everything => BTreeSet::new(),
-            Scope::Dependencies => own_packages(&build.graph),
+            Scope::Dependencies => own_directories(&build.graph),
         };
+        let left_out = self.left_out(build);
         // Files that were restored may name the launcher, so it is put in its place in any case.
         let program = launcher::recorder(&self.settings.store, wrapper);
         let recorder = program.filter(|_| prepared.resolution.leaves_work()).and_then(|program| {
@@ -282,7 +285,7 @@ impl Build<'_> {
             // What cargo says of refused members is no news.
             output: (self.scope == Scope::Dependencies).then(|| prepared.session.output_file()).flatten(),
         };
-        let mut publisher = caches.and_then(|remote| publisher(build, store, remote, prepared, report));
+        let mut publisher = caches.and_then(|remote| publisher(build, store, remote, prepared, &left_out, report));
         let (code, collected) = if prepared.resolution.leaves_work() {
             build_and_collect(build, store, &call, prepared, publisher.as_mut(), report, summary)
         } else {
@@ -293,7 +296,7 @@ impl Build<'_> {
         machine.keep_rustc_info(build.build_directory(), &notes);
         let code = match self.scope {
             Scope::Everything => code,
-            Scope::Dependencies => dependencies_outcome(build, prepared, &refused, &collected, report, code),
+            Scope::Dependencies => dependencies_outcome(build, prepared, &left_out, &collected, report, code),
         };
         describe(build, &collected, report, summary);
         if let Some(publisher) = publisher {
@@ -307,6 +310,14 @@ impl Build<'_> {
             report.detail("Store", &chain(&error));
         }
         code
+    }
+
+    /// The units that caches have nothing to do with.
+    fn left_out(&self, build: &PlannedBuild) -> BTreeSet<UnitIndex> {
+        match self.scope {
+            Scope::Everything => BTreeSet::new(),
+            Scope::Dependencies => own_units(&build.graph),
+        }
     }
 
     fn write_summary(&self, summary: &Summary, report: &Report) {
@@ -423,13 +434,14 @@ fn publisher<'a>(
     store: &LocalStore,
     remote: &'a Remote,
     prepared: &PreparedBuild,
+    left_out: &'a BTreeSet<UnitIndex>,
     report: &Report,
 ) -> Option<Publisher<'a>> {
     if !remote.can_publish() {
         return None;
     }
     let lookup = StoreLookup::new(build, LeaseSource::Store(store));
-    let publisher = Publisher::new(build, store, remote).and_then(|mut publisher| {
+    let publisher = Publisher::new(build, store, remote, left_out, *report).and_then(|mut publisher| {
         publisher.offer_settled(&prepared.resolution, &prepared.ledger, &lookup)?;
         Ok(publisher)
     });
@@ -438,7 +450,7 @@ fn publisher<'a>(
 
 fn offer(publisher: Option<&mut Publisher<'_>>, kept: &[KeptUnit]) {
     if let Some(publisher) = publisher {
-        kept.iter().for_each(|unit| publisher.offer(unit.unit, &unit.records));
+        publisher.offer(kept);
     }
 }
 
@@ -465,35 +477,25 @@ fn run_cargo(
     }
 }
 
-/// The directories of the packages that belong to the user: path packages that nothing from elsewhere needs.
-fn own_packages(graph: &UnitGraph) -> BTreeSet<Utf8PathBuf> {
-    let mut needed: BTreeSet<UnitIndex> = BTreeSet::new();
-    for (index, unit) in graph.iter().collect::<Vec<_>>().into_iter().rev() {
-        if needed.contains(&index) || !graph.package(unit).is_path() {
-            needed.extend(unit.dependencies.iter().map(|edge| edge.unit));
-        }
-    }
-    let needed: BTreeSet<_> = needed.iter().map(|index| graph.unit(*index).package).collect();
-    let own = graph.units.iter().filter(|unit| graph.package(unit).is_path() && !needed.contains(&unit.package));
-    own.map(|unit| graph.package(unit).root().to_owned()).collect()
+/// The directories of the packages that belong to the user.
+fn own_directories(graph: &UnitGraph) -> BTreeSet<Utf8PathBuf> {
+    own_packages(graph).into_iter().map(|package| graph.packages[package.0 as usize].root().to_owned()).collect()
 }
 
 /// The members were refused, so cargo failed; what counts is whether all else is there.
 fn dependencies_outcome(
     build: &PlannedBuild,
     prepared: &PreparedBuild,
-    own: &BTreeSet<Utf8PathBuf>,
+    left_out: &BTreeSet<UnitIndex>,
     collected: &CollectReport,
     report: &Report,
     code: Outcome,
 ) -> Outcome {
-    let mut left_out: BTreeSet<UnitIndex> = BTreeSet::new();
     let mut missing = 0;
     let mut done = 0;
-    for (index, unit) in build.graph.iter() {
-        let depends_on_own = unit.dependencies.iter().any(|edge| left_out.contains(&edge.unit));
-        if depends_on_own || own.contains(build.graph.package(unit).root()) {
-            left_out.insert(index);
+    for (index, _) in build.graph.iter() {
+        if left_out.contains(&index) {
+            // It was refused.
         } else if matches!(prepared.resolution.state(index), UnitState::InPlace(_)) || collected.built.contains(&index)
         {
             done += 1;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::artifact::{RootKind, Roots};
@@ -16,6 +17,7 @@ use nixcache_core::plan::{PlanError, WorkspaceAnswer, WorkspaceFiles, left_to_ca
 use nixcache_core::store::LocalStore;
 use nixcache_core::unit::{BuildFacts, CompilePlatform, UnitGraph, UnitIndex, UnitInputs, unit_inputs};
 
+use crate::caches::BuildSet;
 use crate::facts;
 use crate::launcher;
 use crate::machine::MachineCache;
@@ -76,6 +78,7 @@ pub(crate) struct PlannedBuild {
     pub(crate) workspace_root: Utf8PathBuf,
     /// Directories whose files cargo takes for immutable.
     pub(crate) immutable: Vec<Utf8PathBuf>,
+    sets: OnceLock<Vec<BuildSet>>,
 }
 
 impl PlannedBuild {
@@ -202,7 +205,13 @@ impl PlannedBuild {
             lock_protocol: LockProtocol::of(release),
             workspace_root,
             immutable,
+            sets: OnceLock::new(),
         })
+    }
+
+    /// The sets of the build, as its sources are when this is first asked.
+    pub(crate) fn sets(&self) -> &[BuildSet] {
+        self.sets.get_or_init(|| BuildSet::all(self))
     }
 
     /// The manifests and configuration files that the plan was made from.

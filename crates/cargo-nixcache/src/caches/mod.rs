@@ -1,7 +1,9 @@
 //! Caches, as a build uses them: opened from the settings, asked for what the store lacks, given what it holds.
 
 mod fetch;
+mod hints;
 mod publish;
+mod sets;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -15,7 +17,8 @@ use nixcache_remote::{
 };
 
 pub(crate) use fetch::Fetch;
-pub(crate) use publish::Publisher;
+pub(crate) use publish::{Publisher, artifact};
+pub(crate) use sets::BuildSet;
 
 use crate::report::{Report, bytes, chain};
 use crate::settings::CacheSettings;

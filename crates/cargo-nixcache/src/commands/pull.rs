@@ -1,5 +1,6 @@
 //! `pull`: fetches what the caches hold for a build into the store, and builds nothing.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ pub(crate) fn run(settings: &Settings, arguments: &[OsString]) -> ExitCode {
             ledger: resolved.ledger,
             lookup: &lookup,
             report: &report,
+            left_out: &BTreeSet::new(),
         };
         let (resolution, fetched) = fetch.run(resolved.resolution)?;
         let left = resolution.iter().filter(|(_, state)| matches!(state, UnitState::Left(_))).count();

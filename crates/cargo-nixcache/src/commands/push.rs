@@ -1,5 +1,6 @@
 //! `push`: publishes what the store holds for a build.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -21,7 +22,8 @@ pub(crate) fn run(settings: &Settings, arguments: &[OsString]) -> ExitCode {
             Err(error) => return Ok(caches_failed(&error)),
         };
         let lookup = StoreLookup::new(resolved.build, LeaseSource::Store(resolved.store));
-        let mut publisher = Publisher::new(resolved.build, resolved.store, &remote)?;
+        let left_out = BTreeSet::new();
+        let mut publisher = Publisher::new(resolved.build, resolved.store, &remote, &left_out, report)?;
         publisher.offer_settled(&resolved.resolution, resolved.ledger, &lookup)?;
         let published = publisher.finish();
         caches::tell_published(&report, &published);

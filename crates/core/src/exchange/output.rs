@@ -83,23 +83,27 @@ pub enum OutputError {
     Store(#[from] StoreError),
 }
 
-/// What can be installed of a set, by platform. `artifact` gives the artifacts of its units.
-pub fn outputs<'a>(
+/// What can be installed of a set, by platform. `artifact` gives the artifact of a unit that can be; `None` if one of
+/// them isn't at hand.
+pub fn outputs(
     graph: &UnitGraph,
     set: &PlannedSet,
-    artifact: impl Fn(UnitIndex) -> Option<&'a UnitArtifact>,
-) -> Vec<Output> {
-    let SetKind::Package(package) = set.kind else { return Vec::new() };
+    artifact: impl Fn(UnitIndex) -> Option<UnitArtifact>,
+) -> Option<Vec<Output>> {
+    let SetKind::Package(package) = set.kind else { return Some(Vec::new()) };
     let package = &graph.packages[package.0 as usize];
     let mut by_platform: BTreeMap<Option<String>, BTreeMap<Utf8PathBuf, BlobRef>> = BTreeMap::new();
     for index in &set.units {
         let unit = graph.unit(*index);
-        let Some(artifact) = artifact(*index) else { continue };
+        if !can_be_installed(unit) {
+            continue;
+        }
+        let artifact = artifact(*index)?;
         let platform = match &unit.platform {
             CompilePlatform::Host => None,
             CompilePlatform::Target { name, .. } => Some(name.clone()),
         };
-        for (path, blob) in installable(unit, artifact) {
+        for (path, blob) in installable(unit, &artifact) {
             by_platform.entry(platform.clone()).or_default().insert(path, blob);
         }
     }
@@ -107,14 +111,21 @@ pub fn outputs<'a>(
         let name = output_name(&package.name, &package.version, platform.as_deref());
         Output { platform, name, files }
     };
-    by_platform.into_iter().map(output).collect()
+    Some(by_platform.into_iter().map(output).collect())
+}
+
+fn can_be_installed(unit: &PlannedUnit) -> bool {
+    let foreign = |crate_type: &CrateType| matches!(crate_type, CrateType::Cdylib | CrateType::Staticlib);
+    unit.mode == CompileMode::Build
+        && match unit.target.kind {
+            TargetKind::Bin => true,
+            TargetKind::Lib => unit.target.crate_types.iter().any(foreign),
+            _ => false,
+        }
 }
 
 /// The files of a unit that are installed, under the names that cargo gives its final files.
 fn installable(unit: &PlannedUnit, artifact: &UnitArtifact) -> Vec<(Utf8PathBuf, BlobRef)> {
-    if unit.mode != CompileMode::Build || !matches!(unit.target.kind, TargetKind::Bin | TargetKind::Lib) {
-        return Vec::new();
-    }
     let is_program = unit.target.kind == TargetKind::Bin;
     let has = |crate_type| unit.target.crate_types.contains(&crate_type);
     let hash = format!("-{}", artifact.hash);

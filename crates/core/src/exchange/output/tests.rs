@@ -96,7 +96,7 @@ fn made(lease: &Lease, program: &[u8]) -> Vec<Output> {
         artifact(lease, &program),
         artifact(lease, &wasm),
     ];
-    outputs(&graph, &set, |index| artifacts.get(index.0 as usize))
+    outputs(&graph, &set, |index| artifacts.get(index.0 as usize).cloned()).unwrap()
 }
 
 #[test]
@@ -114,7 +114,9 @@ fn programs_and_foreign_libraries_are_installed() {
     assert_eq!(shown, expected);
     let (graph, set) = graph();
     let deps = PlannedSet { kind: SetKind::Deps, ..set };
-    assert!(super::outputs(&graph, &deps, |_| None).is_empty());
+    assert!(super::outputs(&graph, &deps, |_| None).unwrap().is_empty());
+    let (graph, set) = self::graph();
+    assert!(super::outputs(&graph, &set, |_| None).is_none(), "not all of it is at hand");
 }
 
 #[test]
