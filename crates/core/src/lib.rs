@@ -11,6 +11,7 @@ pub mod digest;
 pub mod environment;
 pub mod error_chain;
 pub mod exchange;
+pub mod nif;
 pub mod nix;
 pub mod plan;
 pub mod session;
