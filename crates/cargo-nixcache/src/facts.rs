@@ -33,11 +33,12 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
         (Some(wrapper), false) => Some(wrapper.clone()),
         (None, false) => None,
     };
-    let variables = UNTRACKED_VARIABLES.iter().filter_map(|name| {
+    let variable = |name: &str| {
         let own = environment.get(name).map(|value| value.to_string_lossy().into_owned());
-        let configured = config.variables.get(*name).filter(|variable| variable.force || own.is_none());
-        Some(((*name).to_owned(), configured.map(|variable| variable.value.clone()).or(own)?))
-    });
+        let configured = config.variables.get(name).filter(|variable| variable.force || own.is_none());
+        configured.map(|variable| variable.value.clone()).or(own)
+    };
+    let variables = UNTRACKED_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
     BuildFacts {
         rustc_version: toolchain.verbose_version.clone(),
         toolchain_identity: toolchain_identity(toolchain, sources.platforms),
@@ -61,6 +62,7 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
         wrapper_configuration: command.is_clippy().then(|| clippy_configuration(sources)),
         linkers: linkers(sources),
         untracked_variables: variables.collect(),
+        primary_nif_init: variable("RUSTLER_PRIMARY_NIF_INIT"),
         manifests: manifests(graph, sources.workspace_root),
         remap_members: sources.remap_members,
         workspace_root: sources.workspace_root.to_owned(),

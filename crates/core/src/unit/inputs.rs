@@ -42,6 +42,8 @@ pub struct BuildFacts {
     pub linkers: BTreeMap<String, String>,
     /// Variables that rustc and linkers read although cargo does not track them, sorted.
     pub untracked_variables: Vec<(String, String)>,
+    /// `RUSTLER_PRIMARY_NIF_INIT`, which rustler's macro reads although nobody tracks it.
+    pub primary_nif_init: Option<String>,
     /// Manifests of path packages by package id: their bytes, and what they inherit.
     pub manifests: BTreeMap<String, String>,
     /// Whether members are compiled with remapped paths.
@@ -265,6 +267,16 @@ pub const TABLE: &[Input] = &[
         "`CARGO_PRIMARY_PACKAGE` can be read by macros: rustler drops `nif_init` without it",
         "selections",
         |context| (context.package.is_path() && context.expands_macros).then(|| context.unit.primary.to_string()),
+    ),
+    planned(
+        "nif init",
+        "path packages that macros take part in",
+        "`RUSTLER_PRIMARY_NIF_INIT` makes rustler put `nif_init` into a library that is built as a dependency",
+        "nif_elixir",
+        |context| {
+            let own = context.package.is_path() && context.expands_macros;
+            context.build.primary_nif_init.clone().filter(|_| own)
+        },
     ),
     planned("untracked variables", "all", "rustc and linkers read them behind cargo's back", "variables", |context| {
         Some(format!("{:?}", context.build.untracked_variables))

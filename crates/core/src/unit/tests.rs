@@ -91,7 +91,7 @@ fn app(graph: &UnitGraph, facts: &BuildFacts) -> UnitInputs {
 
 type Change = fn(&mut UnitGraph, &mut BuildFacts);
 
-const CHANGES: [(&str, Change); 24] = [
+const CHANGES: [(&str, Change); 25] = [
     ("rustc", |_, facts| facts.rustc_version.push('x')),
     ("rustc", |_, facts| facts.toolchain_identity.push('x')),
     ("cargo", |_, facts| facts.cargo_version.push('x')),
@@ -122,6 +122,7 @@ const CHANGES: [(&str, Change); 24] = [
     ("wrapper", |_, facts| facts.rustc_wrapper = Some("x".to_owned())),
     ("workspace wrapper", |_, facts| facts.workspace_wrapper = Some("x".to_owned())),
     ("primary package", |graph, _| graph.units[1].primary = true),
+    ("nif init", |_, facts| facts.primary_nif_init = Some("1".to_owned())),
     ("untracked variables", |_, facts| facts.untracked_variables.push(("A".to_owned(), "b".to_owned()))),
     ("dependency edges", |graph, _| graph.units[1].dependencies[0].extern_crate_name.push('x')),
 ];
@@ -175,7 +176,7 @@ fn members_alone_depend_on_what_concerns_members() {
     let (graph, facts) = build("/work");
     let macro_inputs = |graph: &UnitGraph, facts: &BuildFacts| unit_inputs(graph, facts).remove(0).key;
     let before = macro_inputs(&graph, &facts);
-    for name in ["manifest", "workspace wrapper", "primary package"] {
+    for name in ["manifest", "workspace wrapper", "primary package", "nif init"] {
         let (mut graph, mut facts) = build("/work");
         let (_, change) = CHANGES.iter().find(|(changed, _)| *changed == name).unwrap();
         change(&mut graph, &mut facts);
