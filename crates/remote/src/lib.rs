@@ -27,7 +27,7 @@ mod remote;
 mod secret;
 mod set;
 
-pub use cache::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, WritableCache};
+pub use cache::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, StoredFile, WritableCache};
 pub use cache_url::{CacheUrl, CacheUrlError};
 pub use credentials::{AwsCredentials, AwsKeys, Credentials};
 pub use error::CacheError;

@@ -16,7 +16,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use nixcache_core::nix::{CacheInfo, NarUrl, StoreDirectory, StorePathHash, cache_info, nar, narinfo};
 use tokio::sync::OnceCell;
 
-use super::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, WritableCache};
+use super::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, StoredFile, WritableCache};
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
 
@@ -196,6 +196,39 @@ impl<F: Files> WritableCache for StandardCache<F> {
         moved: &'a (dyn Fn(u64) + Send + Sync),
     ) -> BoxFuture<'a, Result<Stored, CacheError>> {
         Box::pin(self.store_path(path, moved))
+    }
+
+    fn store_file<'a>(
+        &'a self,
+        name: &'a str,
+        bytes: Bytes,
+        media_type: &'static str,
+    ) -> BoxFuture<'a, Result<StoredFile, CacheError>> {
+        Box::pin(async move {
+            let there = |there: Option<Bytes>| match there {
+                Some(there) if there == bytes => Some(StoredFile::Same),
+                Some(_) => Some(StoredFile::Other),
+                None => None,
+            };
+            // A larger file of this name is another one.
+            let read = async || match self.files.get(name, bytes.len()).await {
+                Err(CacheError::TooLarge { .. }) => Ok(Some(StoredFile::Other)),
+                // Buckets whose files may not be listed say so of what isn't there.
+                Err(CacheError::Forbidden { .. }) => Ok(None),
+                answer => answer.map(there),
+            };
+            if let Some(found) = read().await? {
+                return Ok(found);
+            }
+            match self.files.create(name, bytes.clone(), media_type).await {
+                Ok(true) => Ok(StoredFile::New),
+                // Another was first.
+                Ok(false) => Ok(read().await?.unwrap_or(StoredFile::Other)),
+                // A server of another kind, which takes store paths and nothing else.
+                Err(CacheError::Status { status: 400 | 404 | 405 | 501, .. }) => Ok(StoredFile::Unsupported),
+                Err(error) => Err(error),
+            }
+        })
     }
 }
 

@@ -66,6 +66,31 @@ pub trait WritableCache: Cache {
         path: &'a PackedPath,
         moved: &'a (dyn Fn(u64) + Send + Sync),
     ) -> BoxFuture<'a, Result<Stored, CacheError>>;
+
+    /// Stores a small file beside the store paths, for clients that know its name and nothing of Nix. A file that is
+    /// there stays. Not every kind of cache has such files.
+    fn store_file<'a>(
+        &'a self,
+        name: &'a str,
+        bytes: Bytes,
+        media_type: &'static str,
+    ) -> BoxFuture<'a, Result<StoredFile, CacheError>> {
+        let _ = (name, bytes, media_type);
+        Box::pin(std::future::ready(Ok(StoredFile::Unsupported)))
+    }
+}
+
+/// What came of storing a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StoredFile {
+    /// It is there now, by us.
+    New,
+    /// The very same was there.
+    Same,
+    /// Another file of this name is there, and stays.
+    Other,
+    /// This cache has no such files.
+    Unsupported,
 }
 
 /// What a cache says of many paths: the bytes of their narinfos, or that it has none.

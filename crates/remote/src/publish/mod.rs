@@ -7,6 +7,7 @@
 //! A cache that fails is left out; the others go on, and the build doesn't notice.
 
 mod coordinate;
+mod named;
 mod pack;
 
 use std::collections::BTreeSet;

@@ -1,7 +1,7 @@
 //! What every kind of cache can do, written once and run over each.
 
 use nixcache_core::environment::Environment;
-use nixcache_remote::{AwsKeys, Netrc, Outcome, Proxies, RemoteOptions, Secret};
+use nixcache_remote::{AwsKeys, Netrc, Outcome, Proxies, RemoteOptions, Secret, StoredFile};
 
 use crate::server::{Attic, Cachix, Internet, Memory, Reply, Request, S3Server, Server};
 use crate::support::{Sample, Watched, chain, fetched, key, options, publish_options};
@@ -170,6 +170,21 @@ for_kinds! {
     [directory http bucket]:
     a_broken_upload_is_repaired
     another_store_directory_is_left_out
+    a_file_beside_the_paths_keeps_its_bytes
+}
+
+fn a_file_beside_the_paths_keeps_its_bytes(place: &Place) {
+    let store = |bytes: &[u8]| {
+        let stored = place.writer().remote.store_file("nif/main/x.so.tar.gz", bytes, "application/gzip");
+        let [(_, stored)] = &stored[..] else { panic!("one cache, one answer") };
+        *stored.as_ref().unwrap()
+    };
+    assert_eq!(store(b"archive"), StoredFile::New);
+    assert_eq!(store(b"archive"), StoredFile::Same);
+    for other in [&b"another"[..], b"a longer archive", b"short"] {
+        assert_eq!(store(other), StoredFile::Other);
+    }
+    assert_eq!(place.read("nif/main/x.so.tar.gz").unwrap(), b"archive");
 }
 
 fn what_is_published_can_be_fetched(place: &Place) {
