@@ -27,7 +27,7 @@ const USE_GRAIN: Duration = Duration::from_secs(12 * 60 * 60);
 const PIECE: usize = 256 << 10;
 
 /// What never changes is kept for a year.
-const FOR_EVER: &str = "max-age=31536000, immutable";
+pub(crate) const FOR_EVER: &str = "max-age=31536000, immutable";
 
 /// `nix-cache-info`
 pub(crate) fn cache_info(shared: &Shared, method: &Method, headers: &HeaderMap) -> Response {
@@ -201,7 +201,7 @@ pub(crate) async fn packed_file(shared: &Shared, nar_hash: &Sha256) -> Result<Op
     Ok(there.then_some((file, found)))
 }
 
-fn small(
+pub(crate) fn small(
     shared: &Shared,
     method: &Method,
     headers: &HeaderMap,
@@ -221,7 +221,7 @@ fn small(
     response
 }
 
-fn describe(shared: &Shared, response: &mut Response, media_type: &'static str, tag: &str, caching: &str) {
+pub(crate) fn describe(shared: &Shared, response: &mut Response, media_type: &'static str, tag: &str, caching: &str) {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(media_type));
     headers.insert(header::ETAG, text(tag));
@@ -230,7 +230,7 @@ fn describe(shared: &Shared, response: &mut Response, media_type: &'static str, 
     headers.insert(header::CACHE_CONTROL, text(&format!("{whose}, {caching}")));
 }
 
-fn not_modified(shared: &Shared, tag: &str, caching: &str) -> Response {
+pub(crate) fn not_modified(shared: &Shared, tag: &str, caching: &str) -> Response {
     let mut response = StatusCode::NOT_MODIFIED.into_response();
     let whose = if shared.access.is_private() { "private" } else { "public" };
     response.headers_mut().insert(header::ETAG, text(tag));
@@ -243,7 +243,7 @@ fn text(text: &str) -> HeaderValue {
 }
 
 /// Whether `If-None-Match` names this tag.
-fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     let values = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let mut tags = values.flat_map(|value| value.split(',')).map(str::trim);
     tags.any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag)

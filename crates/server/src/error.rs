@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use nixcache_core::error_chain::chain;
+use nixcache_core::nif::ArchiveError;
 use nixcache_core::nix::narinfo::NarInfoError;
 use nixcache_core::nix::{StorePath, Unverified};
 
@@ -46,6 +47,8 @@ pub(crate) enum Refusal {
     Exists,
     #[error("the NAR can't be used: {}", chain(.source))]
     Check { source: CheckError },
+    #[error("the archive can't be used: {}", chain(.source))]
+    Archive { source: ArchiveError },
     #[error("garbage is being collected: try again in a while")]
     Collecting,
     #[error("this took too long")]
@@ -70,9 +73,11 @@ impl Refusal {
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Encoded => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             Self::CutOff | Self::NarInfo { .. } | Self::Format { .. } | Self::Url => StatusCode::BAD_REQUEST,
-            Self::Mismatch { .. } | Self::MissingNar | Self::MissingReferences { .. } | Self::Check { .. } => {
-                StatusCode::UNPROCESSABLE_ENTITY
-            }
+            Self::Mismatch { .. }
+            | Self::MissingNar
+            | Self::MissingReferences { .. }
+            | Self::Check { .. }
+            | Self::Archive { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Exists => StatusCode::CONFLICT,
             Self::Collecting | Self::Time => StatusCode::SERVICE_UNAVAILABLE,
             Self::Storage { .. } => StatusCode::INTERNAL_SERVER_ERROR,

@@ -10,11 +10,14 @@
 //! nixcache/pins/<name>           a store path that garbage collection keeps, with all it refers to
 //! nixcache/barrier               there while garbage of a bucket is collected, see `gate`
 //! nixcache/probe                 says what a bucket's store can do, see `storage`
+//! nif/<namespace>/<archive>      an archive for RustlerPrecompiled, see `nif`
+//! nixcache/nif/<the same>        its hash and size: JSON
 //! nixcache/lock                  held by the server of a directory
 //! ```
 
 use std::fmt;
 
+use nixcache_core::nif::{NifName, NifNamespace};
 use nixcache_core::nix::{Compression, Sha256, StorePathHash};
 use object_store::path::Path;
 
@@ -121,6 +124,19 @@ pub(crate) fn plain(nar_hash: &Sha256) -> Path {
 
 pub(crate) fn upstream(file: &NarFile) -> Path {
     Path::from(format!("{OWN}/upstream/{file}"))
+}
+
+/// Where the NIFs of a namespace are.
+pub(crate) fn nifs(namespace: &NifNamespace) -> Path {
+    Path::from(format!("nif/{namespace}"))
+}
+
+pub(crate) fn nif(namespace: &NifNamespace, name: &NifName) -> Path {
+    Path::from(format!("nif/{namespace}/{}", name.archive_file()))
+}
+
+pub(crate) fn nif_record(namespace: &NifNamespace, name: &NifName) -> Path {
+    Path::from(format!("{OWN}/nif/{namespace}/{}", name.archive_file()))
 }
 
 pub(crate) fn pins() -> Path {

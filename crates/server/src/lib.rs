@@ -21,6 +21,7 @@ mod layout;
 mod location;
 mod log;
 mod metrics;
+mod nif;
 mod options;
 mod retention;
 mod routes;

@@ -19,6 +19,8 @@ pub struct Limits {
     pub nar_bytes: u64,
     /// Bytes of a listing: 16 MiB.
     pub listing_bytes: usize,
+    /// Bytes of a NIF's archive: 256 MiB. It is held in memory while it is looked into.
+    pub archive_bytes: usize,
     /// Store paths in one bulk look-up: 10,000.
     pub lookup_paths: usize,
     /// Bytes of narinfos in one answer to a bulk look-up: 16 MiB. The rest must be asked for again.
@@ -46,6 +48,7 @@ impl Default for Limits {
             file_bytes: 8 << 30,
             nar_bytes: 16 << 30,
             listing_bytes: 16 << 20,
+            archive_bytes: 256 << 20,
             lookup_paths: 10_000,
             lookup_bytes: 16 << 20,
             connections: 512,

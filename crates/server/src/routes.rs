@@ -16,7 +16,7 @@ use crate::error::{Cause, Refusal};
 use crate::layout::{NarFile, RootFile};
 use crate::log::{Event, RequestLine};
 use crate::server::Shared;
-use crate::{api, download, upload};
+use crate::{api, download, nif, upload};
 
 /// All routes.
 pub(crate) fn router(shared: &Arc<Shared>) -> Router {
@@ -24,6 +24,7 @@ pub(crate) fn router(shared: &Arc<Shared>) -> Router {
         .route("/nix-cache-info", get(get_cache_info).put(put_cache_info))
         .route("/{name}", get(get_root).put(put_root))
         .route("/nar/{name}", get(get_nar).put(put_nar))
+        .route("/nif/{namespace}/{file}", get(nif::get).put(nif::put))
         .route("/api/v1/narinfos", post(api::narinfos))
         .route("/api/v1/missing", post(api::missing))
         .route("/api/v1/public-keys", get(api::public_keys))

@@ -10,6 +10,7 @@ mod fixture;
 mod garbage;
 mod hostile;
 mod lookups;
+mod nifs;
 mod tls;
 mod uploads;
 mod upstreams;
