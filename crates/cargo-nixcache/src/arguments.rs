@@ -163,6 +163,11 @@ pub(crate) enum Command {
     },
     /// Print the manual page
     Man,
+    /// Build NIFs for Elixir and Erlang, publish them, and fetch them without Rust
+    Nif {
+        #[command(subcommand)]
+        command: Box<crate::commands::nif::NifCommand>,
+    },
     /// Serve a binary cache to Nix and to cargo nixcache, from a directory or a bucket
     Serve(Box<crate::commands::serve::Serve>),
     /// A command of cargo

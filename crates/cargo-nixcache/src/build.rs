@@ -40,6 +40,8 @@ pub(crate) struct Build<'a> {
     pub(crate) dry_run: bool,
     pub(crate) summary_file: Option<&'a Utf8Path>,
     pub(crate) scope: Scope,
+    /// What is said to cargo and to all that it runs, beside our own environment.
+    pub(crate) variables: &'a [(&'a str, &'a str)],
 }
 
 /// How much of the plan is built.
@@ -63,7 +65,8 @@ impl Build<'_> {
     fn outcome(&self) -> Outcome {
         let began = std::time::Instant::now();
         let mut summary = Summary::new(self.arguments);
-        let environment: Environment = std::env::vars_os().collect();
+        let mut environment: Environment = std::env::vars_os().collect();
+        self.variables.iter().for_each(|(name, value)| environment.set(*name, *value));
         let machine = MachineCache::new(&self.settings.store);
         let store = crate::commands::open_store(self.settings);
         let build = PlannedBuild::new(
@@ -115,7 +118,8 @@ impl Build<'_> {
     /// Cargo alone.
     fn plain(&self, environment: &Environment, report: &Report, summary: &mut Summary) -> Outcome {
         let cargo = environment.get_str("CARGO").unwrap_or("cargo");
-        let call = CargoCall { cargo: Utf8Path::new(cargo), arguments: self.arguments, recorder: None, output: None };
+        let (cargo, variables) = (Utf8Path::new(cargo), self.variables);
+        let call = CargoCall { cargo, arguments: self.arguments, variables, recorder: None, output: None };
         run_cargo(&call, report, summary, |_| {})
     }
 
@@ -281,6 +285,7 @@ impl Build<'_> {
         let call = CargoCall {
             cargo: &build.toolchain.cargo,
             arguments: self.arguments,
+            variables: self.variables,
             recorder: recorder.as_ref().map(|(program, file)| (program.as_path(), file.clone())),
             // What cargo says of refused members is no news.
             output: (self.scope == Scope::Dependencies).then(|| prepared.session.output_file()).flatten(),

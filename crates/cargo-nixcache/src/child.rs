@@ -16,6 +16,8 @@ pub(crate) struct CargoCall<'a> {
     pub(crate) cargo: &'a Utf8Path,
     /// Its arguments, the user's own.
     pub(crate) arguments: &'a [OsString],
+    /// What is said to it beside our own environment.
+    pub(crate) variables: &'a [(&'a str, &'a str)],
     /// The recorder and its session, if there is something to compile.
     pub(crate) recorder: Option<(&'a Utf8Path, Utf8PathBuf)>,
     /// The file that its output goes to, if nobody is to see it.
@@ -26,6 +28,7 @@ impl CargoCall<'_> {
     /// Starts cargo.
     pub(crate) fn start(&self) -> std::io::Result<Running> {
         let mut command = Command::new(self.cargo);
+        command.envs(self.variables.iter().copied());
         if let Some(output) = &self.output {
             let output = std::fs::File::create(output)?;
             command.stdout(output.try_clone()?).stderr(output);

@@ -37,19 +37,20 @@ pub(crate) fn run() -> ExitCode {
     match command {
         Command::Cargo(arguments) => {
             let scope = Scope::Everything;
-            Build { settings: &settings, arguments: &arguments, dry_run, summary_file, scope }.run()
+            Build { settings: &settings, arguments: &arguments, dry_run, summary_file, scope, variables: &[] }.run()
         }
         Command::Deps { arguments } => {
             let mut arguments = with_command(arguments);
             // Cargo goes on where a member is refused.
             arguments.insert(1, "--keep-going".into());
             let scope = Scope::Dependencies;
-            Build { settings: &settings, arguments: &arguments, dry_run, summary_file, scope }.run()
+            Build { settings: &settings, arguments: &arguments, dry_run, summary_file, scope, variables: &[] }.run()
         }
         Command::Plan { json, arguments } => commands::plan::run(&settings, &with_command(arguments), json),
         Command::Why { package, arguments } => commands::why::run(&settings, &with_command(arguments), &package),
         Command::Gc { all } => commands::store::gc(&settings, all, dry_run),
         Command::Serve(serve) => commands::serve::run(&serve),
+        Command::Nif { command } => commands::nif::run(&settings, *command),
         Command::Verify { repair } => commands::store::verify(&settings, repair),
         Command::List { json, filter } => commands::store::list(&settings, json, filter.as_deref()),
         Command::Stats { json } => commands::store::stats(&settings, json),

@@ -20,3 +20,5 @@ pub(crate) const CACHES: u8 = 76;
 pub(crate) const NOT_AGREED: u8 = 77;
 /// The binary cache server can't be started, or its files not be used.
 pub(crate) const SERVE: u8 = 78;
+/// A NIF was refused, can't be had, or isn't the one that was locked.
+pub(crate) const NIF: u8 = 79;

@@ -5,6 +5,7 @@ pub(crate) mod config;
 pub(crate) mod doctor;
 pub(crate) mod key;
 pub(crate) mod man;
+pub(crate) mod nif;
 pub(crate) mod plan;
 pub(crate) mod pull;
 pub(crate) mod push;
