@@ -1,0 +1,7 @@
+# Fills the target directory with `cargoArtifacts`.
+{ internal, zstd }:
+internal.mkHook {
+  name = "inherit-cargo-artifacts-hook";
+  file = ../hooks/inherit-artifacts.sh;
+  tools = [ zstd ];
+}

@@ -1,0 +1,7 @@
+# Leaves the target directory in the output where `doInstallCargoArtifacts` is set.
+{ internal, zstd }:
+internal.mkHook {
+  name = "install-cargo-artifacts-hook";
+  file = ../hooks/install-artifacts.sh;
+  tools = [ zstd ];
+}

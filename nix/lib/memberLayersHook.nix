@@ -1,0 +1,7 @@
+# For `buildWorkspace`: what members' derivations hand on to each other.
+{ internal, zstd }:
+internal.mkHook {
+  name = "member-layers-hook";
+  file = ../hooks/member-layers.sh;
+  tools = [ zstd ];
+}

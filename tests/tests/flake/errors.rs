@@ -1,0 +1,70 @@
+//! What a person reads who gave something wrong: what is wrong, and what to do.
+
+use super::place::Place;
+
+/// The lines of an error that are ours.
+fn ours(log: &str) -> &str {
+    log.find("nixcache: ").map_or("", |at| &log[at..])
+}
+
+#[test]
+fn what_is_wrong_with_a_workspace_is_said_with_the_remedy() {
+    let Some(place) = Place::new("what_is_wrong_with_a_workspace_is_said_with_the_remedy") else { return };
+    place.workspace();
+    let build = "(lib.buildWorkspace { src = ./ws; members.ghost = { }; }).packages.app.drvPath";
+    let error = place.evaluation_error(build);
+    assert!(ours(&error).contains("`ghost`, which is no member"), "{error}");
+    assert!(ours(&error).contains("app, library, other"), "{error}");
+
+    let deps = "(lib.buildWorkspace { src = ./ws; }).deps.drvPath";
+    let lock = std::fs::read_to_string(place.path("ws/Cargo.lock")).unwrap();
+    std::fs::remove_file(place.path("ws/Cargo.lock")).unwrap();
+    let error = place.evaluation_error(deps);
+    assert!(
+        ours(&error).contains("there is no Cargo.lock") && ours(&error).contains("git add -N Cargo.lock"),
+        "{error}"
+    );
+
+    place.write(
+        "ws/Cargo.lock",
+        &lock.replace("https://github.com/rust-lang/crates.io-index", "https://example.com/index"),
+    );
+    let error = place.evaluation_error(deps);
+    assert!(ours(&error).contains("which is not known") && ours(&error).contains("registryFromDownloadUrl"), "{error}");
+    place.write("ws/Cargo.lock", &lock);
+
+    place.edit("ws/Cargo.toml", "\"other\"", "\"other\", \"nowhere\"");
+    let error = place.evaluation_error(deps);
+    assert!(ours(&error).contains("the member `nowhere`") && ours(&error).contains("git add -N nowhere"), "{error}");
+    place.edit("ws/Cargo.toml", ", \"nowhere\"", "");
+
+    place.edit("ws/app/Cargo.toml", "../library", "../../outside");
+    let error = place.evaluation_error(deps);
+    assert!(ours(&error).contains("outside of") && ours(&error).contains("`src` that holds both"), "{error}");
+
+    let error = place.evaluation_error("(lib.buildWorkspace { src = ./ws/library/src; }).deps.drvPath");
+    assert!(ours(&error).contains("there is no Cargo.toml"), "{error}");
+    let error = place.evaluation_error("(lib.mkDummySrc { src = lib.vendorCargoDeps { src = ./ws; }; }).drvPath");
+    assert!(ours(&error).contains("`src` is the derivation"), "{error}");
+}
+
+#[test]
+fn a_crate_that_is_not_what_the_lock_file_says_stops_the_build() {
+    let Some(place) = Place::new("a_crate_that_is_not_what_the_lock_file_says_stops_the_build") else { return };
+    place.workspace();
+    place.publish("base", "1.0.0", "pub fn number() -> u32 { 666 }\n", &[]);
+    let whole = "let lib = import ./lib.nix; in lib.vendorCargoDeps { src = ./ws; }";
+    let log = place.fail("nix-build", &["--no-out-link", "--expr", whole]);
+    assert!(log.contains("hash mismatch") && log.contains("base-1.0.0.crate"), "{log}");
+}
+
+#[test]
+fn what_is_wrong_with_caches_and_outputs_is_said_with_the_remedy() {
+    let Some(place) = Place::new("what_is_wrong_with_caches_and_outputs_is_said_with_the_remedy") else { return };
+    let error = place.evaluation_error("lib.cacheConfig { url = \"https://cache.example\"; }");
+    assert!(ours(&error).contains("`publicKey`") && ours(&error).contains("key public"), "{error}");
+    let error = place.evaluation_error(
+        "lib.cacheConfig { url = \"https://cache.example\"; publicKey = \"cache.example-1:short\"; }",
+    );
+    assert!(ours(&error).contains("is no public key"), "{error}");
+}

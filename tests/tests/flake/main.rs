@@ -1,0 +1,12 @@
+//! The flake helper with a real Nix: what it evaluates, what it builds, and what it says when something is wrong.
+//!
+//! Nixpkgs stands in by `tests/nix/stand-in`, over the toolchain that runs the tests. Each test has a Nix of its own: its
+//! store, its configuration and its home are in a scratch directory. `NIXCACHE_TEST_NIX` names a directory with another
+//! Nix's programs.
+
+#![expect(clippy::unwrap_used, reason = "this file holds tests alone")]
+
+mod builds;
+mod errors;
+mod evaluation;
+mod place;
