@@ -1,0 +1,5 @@
+//! See `cache_info` in `tests/readers`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nixcache_test_readers::cache_info(data));

@@ -1,0 +1,5 @@
+//! See `store_path` in `tests/readers`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nixcache_test_readers::store_path(data));
