@@ -17,7 +17,7 @@ use nixcache_core::session::{
 };
 use nixcache_core::store::{Lease, LocalStore, StoreError};
 use nixcache_core::unit::{PlannedPackage, UnitGraph, UnitIndex};
-use nixcache_remote::Remote;
+use nixcache_remote::{Allowance, Remote};
 
 use crate::caches::{self, Fetch, Publisher};
 use crate::child::{CargoCall, end_as};
@@ -186,6 +186,7 @@ impl Build<'_> {
             return Ok(PreparedBuild { resolution, ledger, session, profile });
         }
         if let Some(remote) = caches.filter(|remote| remote.can_fetch() && resolution.leaves_work()) {
+            remote.allow(allowance(build, &resolution));
             let left_out = self.left_out(build);
             let fetch = Fetch { build, store, remote, ledger: &ledger, lookup: &lookup, report, left_out: &left_out };
             let (resolved, fetched) =
@@ -431,6 +432,15 @@ fn build_and_collect(
     offer(publisher, &kept);
     prepared.save_ledger(build, report);
     (code, collected)
+}
+
+/// How long fetching may take: it is to be faster than compiling.
+fn allowance(build: &PlannedBuild, resolution: &Resolution) -> Allowance {
+    let left = resolution.iter().filter(|(_, state)| matches!(state, UnitState::Left(_)));
+    let profiles: Vec<_> = left.map(|(unit, _)| &build.graph.unit(unit).profile).collect();
+    let optimized = profiles.iter().filter(|profile| profile.opt_level != "0").count();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Allowance::for_build(profiles.len(), cores, optimized * 2 > profiles.len())
 }
 
 /// A publisher that has been offered what is in place already. A store that fails here is no reason not to build.

@@ -74,6 +74,11 @@ impl Breaker {
         self.left_out.send_replace(true);
     }
 
+    /// Whether the cache has never given anything.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.state().last_sign_of_life.is_none()
+    }
+
     /// The cache gave something.
     pub(crate) fn sign_of_life(&self) {
         self.state().last_sign_of_life = Some(Instant::now());

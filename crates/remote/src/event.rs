@@ -19,6 +19,11 @@ pub enum RemoteEvent {
         /// Why.
         error: Arc<CacheError>,
     },
+    /// Fetching took longer than it was worth, and was ended: what hasn't come is built. Once at the most.
+    FetchingEnded {
+        /// How long it took.
+        after: std::time::Duration,
+    },
     /// A narinfo is not believed, and the cache's answer taken as a miss. Loud if [`Unverified::is_tampering`].
     NotTrusted {
         /// The cache.

@@ -12,6 +12,7 @@
 //!
 //! A cache is never trusted: `docs/caches.md` says what is checked, and what each error means.
 
+mod allowance;
 mod breaker;
 mod cache;
 mod cache_url;
@@ -27,6 +28,7 @@ mod remote;
 mod secret;
 mod set;
 
+pub use allowance::Allowance;
 pub use cache::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, StoredFile, WritableCache};
 pub use cache_url::{CacheUrl, CacheUrlError};
 pub use credentials::{AwsCredentials, AwsKeys, Credentials};

@@ -7,6 +7,7 @@ use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use url::Url;
 
+use crate::allowance::{Allowance, Budget};
 use crate::cache::{Attic, Cache, Cachix, Directory, Http, S3, StandardCache, WritableCache};
 use crate::cache_url::{CacheUrl, Place};
 use crate::credentials::Credentials;
@@ -88,6 +89,7 @@ pub(crate) struct Shared {
     /// NARs that may be fetched at once.
     pub(crate) nars: Semaphore,
     pub(crate) network: NetworkOptions,
+    pub(crate) budget: Budget,
 }
 
 impl Shared {
@@ -98,6 +100,18 @@ impl Shared {
     /// Says which paths will be asked for.
     pub(crate) fn announce(&self, hashes: &[StorePathHash]) {
         self.members.iter().for_each(|member| member.announce(hashes));
+    }
+
+    /// Ends all fetching: it is not worth its time any more. A cache that has given nothing at all is left out, so that
+    /// nobody waits for it again.
+    pub(crate) fn end_fetching(&self) {
+        if self.budget.spend() {
+            let after = self.budget.elapsed();
+            let silent = self.members.iter().filter(|member| member.guard.leave_out_if_silent(after)).count();
+            if silent == 0 {
+                self.tell(RemoteEvent::FetchingEnded { after });
+            }
+        }
     }
 
     pub(crate) fn tell(&self, event: RemoteEvent) {
@@ -162,6 +176,7 @@ impl Remote {
             listener,
             nars: Semaphore::new(options.network.nars_at_once),
             network: options.network,
+            budget: Budget::default(),
         };
         Ok(Self { shared: Arc::new(shared), runtime: Some(runtime) })
     }
@@ -173,6 +188,12 @@ impl Remote {
             Some(Found { narinfo, cache: member.guard.shown.clone() })
         });
         self.handle().block_on(futures_util::future::join_all(asked))
+    }
+
+    /// Bounds the time of all fetching by what it is worth. Without this it takes as long as it takes. The first
+    /// allowance counts.
+    pub fn allow(&self, allowance: Allowance) {
+        self.shared.budget.set(allowance);
     }
 
     /// Whether there is any cache to fetch from.

@@ -82,6 +82,15 @@ impl Guard {
         result.map_err(|error| if hopeless { self.leave_out(error) } else { error })
     }
 
+    /// Leaves the cache out if it never gave a sign of life.
+    pub(crate) fn leave_out_if_silent(&self, after: Duration) -> bool {
+        let silent = !self.is_left_out() && self.breaker.is_silent();
+        if silent {
+            self.leave_out(CacheError::TimedOut { after });
+        }
+        silent
+    }
+
     /// Leaves the cache out for the rest of the build. The listener is told before anybody can see it: what comes of
     /// a request never arrives before its reason.
     fn leave_out(&self, error: CacheError) -> CacheError {

@@ -141,6 +141,12 @@ impl Teller {
             RemoteEvent::CacheLeftOut { cache, error } => {
                 self.report.warning(&format!("the cache {cache} is left out of this build: {}", chain(error)));
             }
+            RemoteEvent::FetchingEnded { after } => {
+                let seconds = after.as_secs_f64();
+                let text =
+                    format!("fetching was slower than compiling, and ended after {seconds:.1} s: the rest is built");
+                self.report.warning(&text);
+            }
             RemoteEvent::NotTrusted { cache, path, error } if error.is_tampering() => {
                 self.warn(&format!("{cache} has {path} with a wrong signature: {}", chain(error)));
             }

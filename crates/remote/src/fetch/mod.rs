@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use self::checked::CheckedNar;
 use self::decompress::decompress;
 use self::pieces::{PieceReader, feed};
+use crate::allowance::CountedNar;
 use crate::error::CacheError;
 use crate::event::RemoteEvent;
 use crate::remote::{Remote, Shared};
@@ -93,6 +94,9 @@ pub enum FetchError {
         #[source]
         source: Box<dyn Error + Send + Sync>,
     },
+    /// It was not worth the time any more.
+    #[error("fetch the path: it would have taken longer than to build it")]
+    Ended,
     /// The work on it was stopped by a panic, or because nobody wants it any more.
     #[error("fetch the path: the work on it was interrupted")]
     Interrupted,
@@ -199,6 +203,14 @@ impl Remote {
 impl<T: Send + 'static> Fetching<'_, T> {
     /// Wants a path. Never blocks. The tag comes back with the outcome.
     pub fn want(&mut self, tag: u64, path: StorePath) {
+        let budget = &self.remote.shared().budget;
+        if budget.is_spent() {
+            self.under_way += 1;
+            // It can only fail if there is no receiver, which is kept here.
+            let _ = self.reports.send((tag, Outcome::Failed(FetchError::Ended)));
+            return;
+        }
+        budget.begin();
         while self.tasks.try_join_next().is_some() {}
         self.under_way += 1;
         let mut report = Report { tag, sender: self.reports.clone(), sent: false };
@@ -218,22 +230,52 @@ impl<T: Send + 'static> Fetching<'_, T> {
         self.remote.shared().announce(&hashes);
     }
 
-    /// Waits for the next outcome, in the order in which they come. `None` when nothing is under way.
+    /// Waits for the next outcome, in the order in which they come. `None` when nothing is under way. When it isn't worth
+    /// waiting any longer ([`Remote::allow`]), what is under way fails with [`FetchError::Ended`].
     #[expect(clippy::should_implement_trait, reason = "more can be wanted after the end: it is no iterator")]
     pub fn next(&mut self) -> Option<(u64, Outcome<T>)> {
-        if self.under_way == 0 {
-            return None;
+        loop {
+            if self.under_way == 0 {
+                return None;
+            }
+            // What is there is taken, even if it came too late.
+            if let Some(outcome) = self.try_next() {
+                return Some(outcome);
+            }
+            let shared = self.remote.shared();
+            let left = shared.budget.left();
+            if left.is_some_and(|left| left.is_zero()) {
+                shared.end_fetching();
+            }
+            let outcome = match left {
+                Some(left) if !shared.budget.is_spent() => self.outcomes.recv_timeout(left).ok(),
+                Some(_) => {
+                    // Each of them says that it was interrupted.
+                    self.tasks.abort_all();
+                    self.outcomes.recv().ok()
+                }
+                None => self.outcomes.recv().ok(),
+            };
+            if let Some(outcome) = outcome {
+                return Some(self.taken(outcome));
+            }
         }
-        let outcome = self.outcomes.recv().expect("a sender is kept here");
+    }
+
+    fn taken(&mut self, (tag, outcome): (u64, Outcome<T>)) -> (u64, Outcome<T>) {
         self.under_way -= 1;
-        Some(outcome)
+        match outcome {
+            Outcome::Failed(FetchError::Interrupted) if self.remote.shared().budget.is_spent() => {
+                (tag, Outcome::Failed(FetchError::Ended))
+            }
+            outcome => (tag, outcome),
+        }
     }
 
     /// An outcome that is there already.
     pub fn try_next(&mut self) -> Option<(u64, Outcome<T>)> {
         let outcome = self.outcomes.try_recv().ok()?;
-        self.under_way -= 1;
-        Some(outcome)
+        Some(self.taken(outcome))
     }
 
     /// The number of paths whose outcome wasn't taken yet.
@@ -340,16 +382,20 @@ impl<T: Send + 'static> Job<T> {
         compressed: impl std::io::BufRead + Send + 'static,
     ) -> Result<(T, u64), Failure> {
         let (unpack, running, tag) = (Arc::clone(&self.unpack), self.running.clone(), self.tag);
+        let shared = Arc::clone(&self.shared);
         let work = tokio::task::spawn_blocking(move || {
             let _running = running;
             let mut bytes = 0;
             let counted = Counted { source: compressed, bytes: &mut bytes };
             let decompressed = decompress(&narinfo.compression, counted).map_err(Failure::Transfer)?;
+            let mut in_budget = shared.budget.count();
+            let decompressed = Metered { source: decompressed, nar: &mut in_budget };
             let mut nar = CheckedNar::new(decompressed, narinfo.nar_size, narinfo.nar_hash);
             let result = unpack(&FetchedPath { tag, narinfo }, &mut nar);
             // What `unpack` left over is read too. If the NAR is wrong, that is the reason for whatever it said.
             nar.finish().map_err(Failure::Transfer)?;
             let value = result.map_err(Failure::Unpack)?;
+            in_budget.done();
             Ok((value, bytes))
         });
         work.await.unwrap_or(Err(Failure::Interrupted))
@@ -376,6 +422,20 @@ fn compressed_limit(narinfo: &NarInfo) -> u64 {
         // One byte more, to see that there is one.
         Compression::None => narinfo.nar_size.saturating_add(1),
         _ => narinfo.nar_size.saturating_add(narinfo.nar_size / 64).saturating_add(1 << 20),
+    }
+}
+
+/// Counts what comes out of a decompressor.
+struct Metered<'a, 'b, R> {
+    source: R,
+    nar: &'a mut CountedNar<'b>,
+}
+
+impl<R: Read> Read for Metered<'_, '_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.source.read(buffer)?;
+        self.nar.came(read as u64);
+        Ok(read)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nixcache_core::nix::StorePath;
-use nixcache_remote::{Outcome, RemoteEvent, RemoteOptions};
+use nixcache_remote::{FetchError, Outcome, RemoteEvent, RemoteOptions};
 
 use crate::server::{Memory, Reply, Request, Server, Then};
 use crate::support::{SHORT, Sample, Watched, failed, fetched, options};
@@ -344,4 +344,63 @@ fn giving_up_waits_for_the_readers_alone() {
     begun.recv().unwrap();
     drop(fetching);
     assert_eq!(end.try_recv(), Ok(true), "the reader has come to its end, with an error");
+}
+
+/// A cache of which one NAR comes and all others stop in the middle; nobody is impatient with it.
+fn stuck() -> (Server, Vec<StorePath>) {
+    let memory = Memory::default();
+    let samples: Vec<_> = (0..10).map(|number| Sample::new(&format!("sample-{number}"), 100_000)).collect();
+    samples.iter().for_each(|sample| drop(sample.put_plain(&memory)));
+    let (whole, asked) = (memory.clone(), AtomicUsize::new(0));
+    let server = memory.serve_with(move |request| {
+        let later = request.is_get(".nar") && asked.fetch_add(1, Ordering::SeqCst) > 0;
+        later.then(|| Reply::raw(&whole.answer(request).bytes[..50_000], Then::Hang))
+    });
+    (server, samples.into_iter().map(|sample| sample.path).collect())
+}
+
+#[test]
+fn what_is_not_worth_its_time_is_given_up() {
+    let (server, paths) = stuck();
+    let watched = Watched::of(&[&server.url()]);
+    // The base is over while the others hang. Without it, this would take as long as they are patient.
+    watched.remote.allow(nixcache_remote::Allowance::new(SHORT, u64::MAX));
+    let mut fetching = watched.remote.fetching(|_, nar| Ok(std::io::copy(nar, &mut std::io::sink())?));
+    paths.iter().enumerate().for_each(|(tag, path)| fetching.want(tag as u64, path.clone()));
+    let outcomes: Vec<_> = std::iter::from_fn(|| fetching.next()).collect();
+    assert_eq!(outcomes.len(), paths.len());
+    let came = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Fetched { .. })).count();
+    assert!(came <= 1, "one comes, if the machine isn't too busy");
+    let ended = outcomes.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Failed(FetchError::Ended))).count();
+    assert_eq!(came + ended, paths.len());
+    assert_eq!(watched.events().len(), 1, "{:?}", watched.events());
+    // That counts for whatever is wanted later, and nobody is asked.
+    let late = Sample::new("late", 1).path;
+    fetching.want(99, late.clone());
+    assert!(matches!(fetching.next(), Some((99, Outcome::Failed(FetchError::Ended)))));
+    assert!(fetching.next().is_none());
+    drop(fetching);
+    let mut again = watched.remote.fetching(|_, _| Ok(()));
+    again.want(0, late.clone());
+    assert!(matches!(again.next(), Some((0, Outcome::Failed(FetchError::Ended)))));
+    assert_not_asked(&server, &[late]);
+    assert_eq!(watched.events().len(), 1, "one warning");
+}
+
+#[test]
+fn a_cache_that_gave_nothing_when_the_time_is_over_is_left_out() {
+    let hole = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://127.0.0.1:{}", hole.local_addr().unwrap().port());
+    let mut options = options(&[&url]);
+    options.publish = options.caches.clone();
+    let watched = Watched::new(options);
+    watched.remote.allow(nixcache_remote::Allowance::new(SHORT, u64::MAX));
+    let mut fetching = watched.remote.fetching(|_, _| Ok(()));
+    many().into_iter().enumerate().for_each(|(tag, path)| fetching.want(tag as u64, path));
+    let outcomes: Vec<_> = std::iter::from_fn(|| fetching.next()).collect();
+    assert_eq!(outcomes.len(), many().len());
+    drop(fetching);
+    // Nobody waits for it a second time, whose patience is without end here.
+    assert_eq!(watched.publish(&[&Sample::new("other", 1)]).failed.len(), 1);
+    assert_eq!(watched.left_out().len(), 1);
 }
