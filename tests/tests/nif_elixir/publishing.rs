@@ -1,0 +1,92 @@
+//! `nif publish` and `nif lock`: names keep their bytes, in every kind of cache.
+
+use std::fs;
+
+use nixcache_tests::Compilers;
+
+use crate::place::{Server, archive_file, checkout, machine, nif};
+
+/// The exit code for NIFs that are refused or can't be had.
+const NIF: i32 = 79;
+
+#[test]
+fn a_published_name_keeps_its_bytes() {
+    let machine = machine();
+    let workspace = checkout(&machine, "app");
+    let server = Server::new();
+    let directory = machine.root().join("cache");
+    let publishing = server.publishing(&workspace);
+    let publishing = publishing.with_env("NIXCACHE_PUBLISH", format!("{} file://{}", server.url, directory.display()));
+    let outcome = nif(&publishing, &["publish"]).succeed();
+    assert_eq!(outcome.stderr.matches("Published demo_nif 0.1.0").count(), 2, "{outcome}");
+    let archive = server.path("data/nif/main").join(archive_file("0.1.0"));
+    let before = fs::read(&archive).unwrap();
+    assert!(before == fs::read(directory.join("nif/main").join(archive_file("0.1.0"))).unwrap());
+    // A web server before the directory would serve RustlerPrecompiled; Nix and we find the rest by the record.
+    assert!(directory.join("nix-cache-info").is_file());
+
+    // The same again is no work, and no error.
+    let outcome = nif(&publishing, &["publish"]).compilers(Compilers::Fail).succeed();
+    assert_eq!(outcome.stderr.matches("Fresh demo_nif 0.1.0").count(), 2, "{outcome}");
+
+    workspace.edit("native/demo_nif/src/lib.rs", "one + other", "one - other");
+    let outcome = nif(&publishing, &["publish"]).fail();
+    assert_eq!(outcome.status.code(), Some(NIF), "{outcome}");
+    assert!(outcome.stderr.contains("what is published never changes"), "{outcome}");
+    // Also where nothing but the archive is left of it.
+    for file in fs::read_dir(&directory).unwrap().map(|entry| entry.unwrap().path()) {
+        if file.extension().is_some_and(|extension| extension == "narinfo") {
+            fs::remove_file(file).unwrap();
+        }
+    }
+    let alone = publishing.with_env("NIXCACHE_PUBLISH", format!("file://{}", directory.display()));
+    let outcome = nif(&alone, &["publish"]).fail();
+    assert!(outcome.stderr.contains("what is published never changes"), "{outcome}");
+    assert!(fs::read(&archive).unwrap() == before);
+
+    // With the sources in its version it is another name, and the next one that is locked.
+    let outcome = nif(&publishing, &["publish", "--source-version"]).succeed();
+    assert!(outcome.stderr.contains("Published demo_nif 0.1.0-s"), "{outcome}");
+    let reading = workspace
+        .with_env("NIXCACHE_CACHES", &server.url)
+        .with_env("NETRC", server.netrc(&server.reader))
+        .with_env("NIXCACHE_TRUSTED_KEYS", &server.public_key);
+    reading.nixcache(&["nif", "lock", "--source-version"]).compilers(Compilers::Fail).succeed();
+    let lock = workspace.read("nixcache.lock");
+    assert!(
+        lock.contains("version = \"0.1.0-s") && lock.contains("manifest = \"native/demo_nif/Cargo.toml\""),
+        "{lock}"
+    );
+    reading.nixcache(&["nif", "fetch", "--locked"]).succeed();
+    workspace.edit("native/tally/src/lib.rs", "Counts words", "Counts the words");
+    let outcome = reading.nixcache(&["nif", "fetch", "--locked"]).fail();
+    assert!(outcome.stderr.contains("nixcache.lock: it has demo_nif 0.1.0-s"), "{outcome}");
+}
+
+#[test]
+fn a_lock_is_made_of_what_trusted_keys_have_signed() {
+    let machine = machine();
+    let workspace = checkout(&machine, "app");
+    let server = Server::new();
+    nif(&server.publishing(&workspace), &["publish"]).succeed();
+    let reading = workspace.with_env("NIXCACHE_CACHES", &server.url).with_env("NETRC", server.netrc(&server.reader));
+    let lock = |key: &str, arguments: &[&str]| {
+        let call = reading.nixcache(&[&["nif", "lock"], arguments].concat());
+        call.env("NIXCACHE_TRUSTED_KEYS", key).compilers(Compilers::Fail)
+    };
+    let outcome = lock("", &[]).fail();
+    assert!(outcome.stderr.contains("not trusted"), "{outcome}");
+    assert!(!workspace.path("nixcache.lock").exists());
+    lock(&server.public_key, &[]).succeed();
+    let text = workspace.read("nixcache.lock");
+    assert!(text.contains(&archive_file("0.1.0")), "{text}");
+    // Without sources, by name.
+    fs::remove_dir_all(workspace.path("native")).unwrap();
+    fs::remove_file(workspace.path("nixcache.lock")).unwrap();
+    lock(&server.public_key, &["demo_nif@0.1.0"]).succeed();
+    assert_eq!(workspace.read("nixcache.lock"), text.replace("manifest = \"native/demo_nif/Cargo.toml\"\n", ""));
+    let outcome = lock(&server.public_key, &["demo_nif@0.9.0"]).fail();
+    assert!(outcome.stderr.contains("no cache has it"), "{outcome}");
+    let outcome = lock(&server.public_key, &["demo_nif@0.1.0", "--namespace", "others"]).fail();
+    assert!(outcome.stderr.contains("in the namespace others: no cache has it"), "{outcome}");
+}
