@@ -122,6 +122,8 @@ impl Machine {
             ("CARGO_TERM_COLOR".into(), "never".into()),
             ("LANG".into(), "C.UTF-8".into()),
             ("NIXCACHE_STORE".into(), self.store().into()),
+            // A busy machine is no slow cache: what is there must be fetched.
+            ("NIXCACHE_PATIENCE".into(), "unlimited".into()),
         ])
     }
 }

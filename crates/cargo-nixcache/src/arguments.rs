@@ -59,6 +59,9 @@ pub(crate) struct Options {
     /// The key that signs what is published
     #[arg(long, value_name = "FILE", env = "NIXCACHE_SECRET_KEY_FILE")]
     pub(crate) secret_key_file: Option<Utf8PathBuf>,
+    /// How many seconds a build waits for its caches beyond what fetching saves, or `unlimited`
+    #[arg(long, value_name = "SECONDS", env = "NIXCACHE_PATIENCE")]
+    pub(crate) patience: Option<String>,
     /// Fetch nothing
     #[arg(long)]
     pub(crate) no_fetch: bool,

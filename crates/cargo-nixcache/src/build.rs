@@ -26,7 +26,7 @@ use crate::lookup::{LeaseSource, StoreLookup};
 use crate::machine::MachineCache;
 use crate::report::{Report, bytes, chain};
 use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::{Patience, Settings};
 use crate::summary::{NotKeptUnit, Summary, rounded, timed};
 use crate::workspace::{PlannedBuild, WorkspaceError};
 
@@ -186,7 +186,11 @@ impl Build<'_> {
             return Ok(PreparedBuild { resolution, ledger, session, profile });
         }
         if let Some(remote) = caches.filter(|remote| remote.can_fetch() && resolution.leaves_work()) {
-            remote.allow(allowance(build, &resolution));
+            match self.settings.caches.patience {
+                None => remote.allow(allowance(build, &resolution)),
+                Some(Patience::Time(base)) => remote.allow(allowance(build, &resolution).with_base(base)),
+                Some(Patience::Unlimited) => {}
+            }
             let left_out = self.left_out(build);
             let fetch = Fetch { build, store, remote, ledger: &ledger, lookup: &lookup, report, left_out: &left_out };
             let (resolved, fetched) =

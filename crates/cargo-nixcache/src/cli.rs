@@ -82,7 +82,7 @@ fn from_variables(matches: &ArgMatches) -> Vec<&'static str> {
     let matches = matches.subcommand_matches("nixcache");
     let is_variable =
         |field: &&str| matches.is_some_and(|matches| matches.value_source(field) == Some(ValueSource::EnvVariable));
-    ["store", "store_size", "summary", "cache", "publish", "trusted_key", "secret_key_file"]
+    ["store", "store_size", "summary", "cache", "publish", "trusted_key", "secret_key_file", "patience"]
         .into_iter()
         .filter(is_variable)
         .collect()

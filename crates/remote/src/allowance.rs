@@ -54,6 +54,11 @@ impl Allowance {
         Self::new((work / 10).clamp(BASE_AT_LEAST, BASE_AT_MOST), rate * u64::from(cores))
     }
 
+    /// The same with another base.
+    pub fn with_base(self, base: Duration) -> Self {
+        Self { base, ..self }
+    }
+
     /// A base, and the bytes of NARs that are compiled in a second at the most.
     pub fn new(base: Duration, rate: u64) -> Self {
         Self { base, rate: rate.max(1) }

@@ -8,7 +8,7 @@ use nixcache_core::nix::{PublicKey, TrustedKeys};
 use nixcache_remote::CacheUrl;
 
 use super::files::{Author, Content};
-use super::{ConfigurationFile, GivenOptions, Origin, SettingsError, ShownSetting, first};
+use super::{ConfigurationFile, GivenOptions, Origin, Patience, SettingsError, ShownSetting, first};
 
 /// Caches, keys, and what may be done with them.
 #[derive(Clone, Debug, Default)]
@@ -23,6 +23,8 @@ pub(crate) struct CacheSettings {
     pub(crate) secret_key_file: Option<Utf8PathBuf>,
     /// Users and passwords by host.
     pub(crate) netrc_file: Option<Utf8PathBuf>,
+    /// How long a build waits for its caches, if it isn't left to us.
+    pub(crate) patience: Option<Patience>,
     /// Caches that the workspace proposes and the user doesn't use.
     pub(crate) proposed: Vec<Proposal>,
 }
@@ -101,6 +103,10 @@ impl CacheSettings {
         let secret = secret.or_else(made);
         let netrc = file(&None, Origin::Default, |f| f.netrc_file.as_ref());
 
+        let patience = options.patience.clone().filter(|text| !text.is_empty());
+        let patience = patience.map(|text| (text, origin("patience", "--patience", "NIXCACHE_PATIENCE")));
+        let patience = patience.or_else(|| first(files, |file| file.content.patience.clone()));
+
         let mut settings = Self { secret_key_file: None, ..Self::default() };
         for key in &keys.0 {
             let key: PublicKey = key.parse().map_err(|source| SettingsError::Key { source })?;
@@ -123,12 +129,15 @@ impl CacheSettings {
         let key_names = settings.trusted_keys.iter().map(|key| key.name().to_string()).collect::<Vec<_>>().join(" ");
         let (secret, secret_origin) = secret.map_or((None, Origin::Default), |(path, origin)| (Some(path), origin));
         let (netrc, netrc_origin) = netrc.map_or((None, Origin::Default), |(path, origin)| (Some(path), origin));
+        let patience_origin = patience.as_ref().map_or(Origin::Default, |(_, origin)| origin.clone());
+        settings.patience = patience.map(|(text, _)| Patience::parse(&text)).transpose()?;
         let show = |key, value, origin| ShownSetting { key, value, origin };
         shown.extend([
             show("caches", show_urls(&settings.fetch), fetch.1),
             show("publish", show_urls(&settings.publish), publish.1),
             show("trusted-keys", Some(key_names).filter(|names| !names.is_empty()), keys.1),
             show("secret-key-file", secret.as_ref().map(Utf8PathBuf::to_string), secret_origin),
+            show("patience", settings.patience.map(|patience| patience.to_string()), patience_origin),
             show("netrc-file", netrc.as_ref().map(Utf8PathBuf::to_string), netrc_origin),
         ]);
         settings.secret_key_file = secret;

@@ -83,6 +83,8 @@ pub(super) struct Content {
     pub(super) secret_key_file: Option<Utf8PathBuf>,
     /// Users and passwords by host.
     pub(super) netrc_file: Option<Utf8PathBuf>,
+    /// How long a build waits for its caches.
+    pub(super) patience: Option<String>,
     /// How members are treated.
     pub(super) members: MembersTable,
 }

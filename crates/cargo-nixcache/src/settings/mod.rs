@@ -8,6 +8,7 @@ mod additions;
 mod caches;
 mod directories;
 mod files;
+mod patience;
 mod size;
 
 use std::fmt;
@@ -22,6 +23,7 @@ pub(crate) use self::additions::{AdditionError, Additions};
 pub(crate) use self::caches::CacheSettings;
 pub(crate) use self::directories::Directories;
 pub(crate) use self::files::{Author, ConfigurationFile, nearest_manifest, read_files};
+pub(crate) use self::patience::Patience;
 
 /// The store's default size: a handful of large workspaces in several profiles.
 const DEFAULT_STORE_SIZE: u64 = 20 << 30;
@@ -41,6 +43,12 @@ pub(crate) enum SettingsError {
     /// A size is not one.
     #[error("{text:?} is not a size: write a number and B, KiB, MiB, GiB or TiB")]
     Size {
+        /// What was given.
+        text: String,
+    },
+    /// A patience is none.
+    #[error("{text:?} is no time to wait for caches: write a number of seconds, or `unlimited`")]
+    Patience {
         /// What was given.
         text: String,
     },
