@@ -4,16 +4,18 @@
 
 use nixcache_test_readers::{READERS, Reader, mutated};
 
-/// Changed inputs for each reader that costs little.
+/// Changed inputs for each reader that costs little. `NIXCACHE_READER_INPUTS` asks for more: they go on where these end.
 const INPUTS: usize = 6000;
 
 fn run(reader: &Reader) {
+    let more = std::env::var("NIXCACHE_READER_INPUTS").ok().and_then(|count| count.parse().ok());
+    let inputs: usize = more.unwrap_or(INPUTS);
     let seeds = (reader.seeds)();
     assert!(!seeds.is_empty());
     for seed in &seeds {
         attempt(reader, seed);
     }
-    for input in mutated(&seeds, 0x6e69_7863_6163_6865, INPUTS / reader.one_in) {
+    for input in mutated(&seeds, 0x6e69_7863_6163_6865, inputs / reader.one_in) {
         attempt(reader, &input);
     }
 }

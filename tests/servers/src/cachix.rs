@@ -270,10 +270,8 @@ impl Cachix {
 }
 
 fn is_complete(kept: &Kept, state: &State) -> bool {
-    let others = kept.references.iter().filter(|reference| **reference != kept.path);
-    others
-        .into_iter()
-        .all(|reference| state.kept.get(reference.hash()).is_some_and(|(kept, _)| is_complete(kept, state)))
+    let mut others = kept.references.iter().filter(|reference| **reference != kept.path);
+    others.all(|reference| state.kept.get(reference.hash()).is_some_and(|(kept, _)| is_complete(kept, state)))
 }
 
 /// The bucket, which knows signed URLs and no tokens.
