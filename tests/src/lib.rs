@@ -10,12 +10,14 @@ pub mod generated;
 mod invocation;
 mod local_registry;
 mod machine;
+mod nix;
 pub mod oracle;
 mod outcome;
 mod product;
 mod promise;
 mod published;
 mod registry;
+mod server;
 mod toolchain;
 mod workspace;
 
@@ -23,10 +25,12 @@ pub use files::{Outputs, contains_bytes, copy_tree, replace_keeping_times, set_m
 pub use invocation::{Invocation, Running};
 pub use local_registry::LocalRegistry;
 pub use machine::Machine;
+pub use nix::Nix;
 pub use outcome::{Outcome, Summary, Units};
 pub use product::binary_directory;
 pub use promise::{Kept, Promise};
 pub use published::PublishedCrate;
+pub use server::CacheServer;
 pub use toolchain::{Compilers, Toolchain, skipped};
 pub use workspace::Workspace;
 

@@ -1,85 +1,22 @@
 //! Nix's formats against Nix itself: what we write Nix takes, what Nix writes we read, and both say the same of it.
 //!
-//! Each test has a Nix of its own: its store, configuration and home are in a scratch directory, and no cache is known
-//! to it but the one in that directory.
+//! Each test has a Nix of its own, and no cache is known to it but the one in its scratch directory.
 
 #![expect(clippy::unwrap_used, reason = "this file holds tests alone")]
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::process::{Command, Output};
+use std::process::Output;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::nix::nar::{unpack, write_path};
 use nixcache_core::nix::*;
-use nixcache_tests::skipped;
+use nixcache_tests::Nix;
 
-const CONFIGURATION: &str = "experimental-features = nix-command flakes
-sandbox = false
-build-users-group =
-substituters =
-narinfo-cache-negative-ttl = 0
-";
-
-struct Nix {
-    directory: tempfile::TempDir,
-}
-
-impl Nix {
-    /// A Nix of its own, or `None` where none is installed.
-    fn new(test: &str) -> Option<Self> {
-        if Command::new("nix-store").arg("--version").output().is_err() {
-            skipped(test, "nix-store, of Debian's nix-bin");
-            return None;
-        }
-        let directory = tempfile::tempdir().unwrap();
-        fs::create_dir_all(directory.path().join("home")).unwrap();
-        Some(Self { directory })
-    }
-
-    fn path(&self, name: &str) -> Utf8PathBuf {
-        Utf8Path::from_path(self.directory.path()).unwrap().join(name)
-    }
-
-    fn try_run(&self, tool: &str, arguments: &[&str]) -> Output {
-        Command::new(tool)
-            .args(arguments)
-            .current_dir(self.path(""))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.path("home"))
-            .env("NIX_CONF_DIR", self.path("configuration"))
-            .env("NIX_CONFIG", CONFIGURATION)
-            .output()
-            .expect("Nix starts")
-    }
-
-    fn run(&self, tool: &str, arguments: &[&str]) -> Vec<u8> {
-        let output = self.try_run(tool, arguments);
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{tool} {arguments:?}: {complaint}");
-        output.stdout
-    }
-
-    fn line(&self, tool: &str, arguments: &[&str]) -> String {
-        String::from_utf8(self.run(tool, arguments)).unwrap().trim_end().to_owned()
-    }
-
-    /// Fetches `path` from the cache in this directory into the store `store`, trusting `key`.
-    fn fetch(&self, store: &str, path: &StorePath, key: &str) -> Output {
-        let cache = format!("file://{}", self.path("cache"));
-        let path = path.to_string();
-        let trust = ["--option", "substituters", &cache, "--option", "trusted-public-keys", key];
-        self.try_run("nix-store", &[&["--store", self.path(store).as_str(), "-r", &path][..], &trust].concat())
-    }
-}
-
-impl Drop for Nix {
-    /// Nix takes the write permission from its directories, and then they can't be emptied.
-    fn drop(&mut self) {
-        let _ = Command::new("chmod").args(["-R", "u+w", self.path("").as_str()]).output();
-    }
+/// Fetches `path` from the cache in Nix's directory into the store `store`, trusting `key`.
+fn fetch(nix: &Nix, store: &str, path: &StorePath, key: &str) -> Output {
+    nix.substitute(store, &path.to_string(), &format!("file://{}", nix.path("cache")), key)
 }
 
 /// The tree of the documented vectors.
@@ -185,7 +122,7 @@ fn publish_artifacts(nix: &Nix) -> [NarInfo; 2] {
 
 #[test]
 fn archives_are_the_same_bytes() {
-    let Some(nix) = Nix::new("archives_are_the_same_bytes") else { return };
+    let Some(nix) = Nix::installed("archives_are_the_same_bytes") else { return };
     for tree in make_trees(&nix) {
         assert!(pack(&tree) == nix.run("nix-store", &["--dump", tree.as_str()]), "{tree}");
     }
@@ -193,7 +130,7 @@ fn archives_are_the_same_bytes() {
 
 #[test]
 fn what_we_pack_nix_unpacks() {
-    let Some(nix) = Nix::new("what_we_pack_nix_unpacks") else { return };
+    let Some(nix) = Nix::installed("what_we_pack_nix_unpacks") else { return };
     for tree in make_trees(&nix) {
         let archive = nix.path("archive.nar");
         fs::write(&archive, pack(&tree)).unwrap();
@@ -205,7 +142,7 @@ fn what_we_pack_nix_unpacks() {
 
 #[test]
 fn what_nix_packs_we_unpack() {
-    let Some(nix) = Nix::new("what_nix_packs_we_unpack") else { return };
+    let Some(nix) = Nix::installed("what_nix_packs_we_unpack") else { return };
     for tree in make_trees(&nix) {
         let archive = nix.run("nix-store", &["--dump", tree.as_str()]);
         let unpacked = Utf8PathBuf::from(format!("{tree}-unpacked"));
@@ -216,7 +153,7 @@ fn what_nix_packs_we_unpack() {
 
 #[test]
 fn hashes_are_written_the_same() {
-    let Some(nix) = Nix::new("hashes_are_written_the_same") else { return };
+    let Some(nix) = Nix::installed("hashes_are_written_the_same") else { return };
     for tree in make_trees(&nix) {
         let hash = Sha256::of(&pack(&tree));
         let say = |notation: &str| nix.line("nix", &["hash", "path", notation, "--type", "sha256", tree.as_str()]);
@@ -230,7 +167,7 @@ fn hashes_are_written_the_same() {
 
 #[test]
 fn paths_by_content_are_the_same() {
-    let Some(nix) = Nix::new("paths_by_content_are_the_same") else { return };
+    let Some(nix) = Nix::installed("paths_by_content_are_the_same") else { return };
     for tree in make_trees(&nix) {
         let store = nix.path("store");
         let arguments = ["--store", store.as_str(), "--add-fixed", "--recursive", "sha256", tree.as_str()];
@@ -242,11 +179,11 @@ fn paths_by_content_are_the_same() {
 
 #[test]
 fn paths_by_content_with_references_are_the_same() {
-    let Some(nix) = Nix::new("paths_by_content_with_references_are_the_same") else { return };
+    let Some(nix) = Nix::installed("paths_by_content_with_references_are_the_same") else { return };
     let [unit, deps] = publish_artifacts(&nix);
     let store = nix.path("store");
     let key = secret_key().public().to_string();
-    assert!(nix.fetch("store", &deps.store_path, &key).status.success());
+    assert!(fetch(&nix, "store", &deps.store_path, &key).status.success());
     let arguments = ["store", "make-content-addressed", "--recursive", "--json", "--store", store.as_str()];
     let answer = nix.run("nix", &[&arguments[..], &[&deps.store_path.to_string()]].concat());
     let answer: serde_json::Value = serde_json::from_slice(&answer).unwrap();
@@ -263,7 +200,7 @@ fn paths_by_content_with_references_are_the_same() {
 
 #[test]
 fn keys_that_nix_makes_are_read() {
-    let Some(nix) = Nix::new("keys_that_nix_makes_are_read") else { return };
+    let Some(nix) = Nix::installed("keys_that_nix_makes_are_read") else { return };
     nix.run("nix-store", &["--generate-binary-cache-key", "cache.example.org-1", "secret", "public"]);
     let secret = fs::read_to_string(nix.path("secret")).unwrap();
     let key = SecretKey::parse(&secret).expect("Nix's key is one");
@@ -273,10 +210,10 @@ fn keys_that_nix_makes_are_read() {
 
 #[test]
 fn nix_fetches_what_we_signed_with_what_it_refers_to() {
-    let Some(nix) = Nix::new("nix_fetches_what_we_signed_with_what_it_refers_to") else { return };
+    let Some(nix) = Nix::installed("nix_fetches_what_we_signed_with_what_it_refers_to") else { return };
     let [unit, deps] = publish_artifacts(&nix);
     let key = secret_key().public().to_string();
-    let output = nix.fetch("store", &deps.store_path, &key);
+    let output = fetch(&nix, "store", &deps.store_path, &key);
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let store = nix.path("store");
     for narinfo in [&unit, &deps] {
@@ -291,7 +228,7 @@ fn nix_fetches_what_we_signed_with_what_it_refers_to() {
 
 #[test]
 fn nix_refuses_what_was_changed_as_we_do() {
-    let Some(nix) = Nix::new("nix_refuses_what_was_changed_as_we_do") else { return };
+    let Some(nix) = Nix::installed("nix_refuses_what_was_changed_as_we_do") else { return };
     let [good, _] = publish_artifacts(&nix);
     let key = secret_key().public();
     let trusted = TrustedKeys::from_iter([key.clone()]);
@@ -310,7 +247,7 @@ fn nix_refuses_what_was_changed_as_we_do() {
         // Nix remembers what it was told of a path, so each case has its own home.
         fs::rename(nix.path("home"), nix.path(&format!("home-{index}"))).unwrap();
         fs::create_dir(nix.path("home")).unwrap();
-        let output = nix.fetch(&format!("store-{index}"), &changed.store_path, &key.to_string());
+        let output = fetch(&nix, &format!("store-{index}"), &changed.store_path, &key.to_string());
         assert!(!output.status.success(), "Nix took a narinfo with another {what}");
         assert!(trusted.verify(changed).is_err(), "we took a narinfo with another {what}");
     }
@@ -318,25 +255,25 @@ fn nix_refuses_what_was_changed_as_we_do() {
 
 #[test]
 fn nix_needs_no_key_for_what_is_named_by_its_content() {
-    let Some(nix) = Nix::new("nix_needs_no_key_for_what_is_named_by_its_content") else { return };
+    let Some(nix) = Nix::installed("nix_needs_no_key_for_what_is_named_by_its_content") else { return };
     let [mut narinfo, _] = publish_artifacts(&nix);
     narinfo.signatures.clear();
     narinfo.content_address = Some(ContentAddress::RecursiveSha256(narinfo.nar_hash));
     put(&nix, &narinfo);
-    assert!(!nix.fetch("store", &narinfo.store_path, "").status.success(), "the path by key needs a signature");
+    assert!(!fetch(&nix, "store", &narinfo.store_path, "").status.success(), "the path by key needs a signature");
     assert!(Verified::by_content(narinfo.clone()).is_err());
 
     let name = narinfo.store_path.name().clone();
     narinfo.store_path = StorePath::by_content(&narinfo.nar_hash, &BTreeSet::new(), false, name);
     put(&nix, &narinfo);
-    let output = nix.fetch("store", &narinfo.store_path, "");
+    let output = fetch(&nix, "store", &narinfo.store_path, "");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(Verified::by_content(narinfo).is_ok());
 }
 
 #[test]
 fn caches_that_nix_writes_are_read() {
-    let Some(nix) = Nix::new("caches_that_nix_writes_are_read") else { return };
+    let Some(nix) = Nix::installed("caches_that_nix_writes_are_read") else { return };
     let [tree, ..] = make_trees(&nix);
     nix.run("nix-store", &["--generate-binary-cache-key", "cache.example.org-1", "secret", "public"]);
     let store = nix.path("store");

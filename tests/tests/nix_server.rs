@@ -1,101 +1,57 @@
 //! The server as people run it, `cargo nixcache serve`, with Nix itself as its client: what Nix uploads it gets back,
 //! signed and checked, and what it may not do it is told.
 //!
-//! Each test has a Nix of its own: its stores, configuration and home are in a scratch directory, and no cache is known
-//! to it but the server.
+//! Each test has a Nix of its own, and no cache is known to it but the server.
 
 #![expect(clippy::unwrap_used, reason = "this file holds tests alone")]
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Output;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::nix::{CacheInfo, Compression, NarInfo, NarUrl, NarWriter, SecretKey, Sha256, StorePath};
-use nixcache_tests::{binary_directory, skipped};
+use nixcache_tests::{CacheServer, Nix};
 
-const CONFIGURATION: &str = "experimental-features = nix-command flakes
-sandbox = false
-build-users-group =
-substituters =
-narinfo-cache-negative-ttl = 0
-connect-timeout = 5
-";
-
-/// A scratch directory with a Nix of its own.
+/// A scratch directory with a Nix of its own, and a server in it.
 struct Place {
-    directory: tempfile::TempDir,
+    nix: Nix,
 }
 
 impl Place {
     fn new(test: &str) -> Option<Self> {
-        if Command::new("nix-store").arg("--version").output().is_err() {
-            skipped(test, "nix-store, of Debian's nix-bin");
-            return None;
-        }
-        Some(Self::without_nix())
+        Nix::installed(test).map(|nix| Self { nix })
     }
 
     fn without_nix() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        fs::create_dir_all(directory.path().join("home")).unwrap();
-        Self { directory }
+        Self { nix: Nix::none() }
     }
 
     fn path(&self, name: &str) -> Utf8PathBuf {
-        Utf8Path::from_path(self.directory.path()).unwrap().join(name)
+        self.nix.path(name)
     }
 
     fn nix(&self, tool: &str, arguments: &[&str]) -> Output {
-        Command::new(tool)
-            .args(arguments)
-            .current_dir(self.path(""))
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.path("home"))
-            .env("NIX_CONF_DIR", self.path("configuration"))
-            .env("NIX_CONFIG", CONFIGURATION)
-            .output()
-            .expect("Nix starts")
+        self.nix.try_run(tool, arguments)
     }
 
+    #[track_caller]
     fn nix_succeeds(&self, tool: &str, arguments: &[&str]) -> String {
-        let output = self.nix(tool, arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        self.nix.line(tool, arguments)
     }
 
     /// `cargo nixcache serve …` to its end.
     fn serve(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(binary_directory().join("cargo-nixcache"));
-        command.args(["nixcache", "serve"]).args(arguments);
-        command.env_clear().env("HOME", self.path("home")).current_dir(self.path(""));
-        command
+        CacheServer::command(self.path("").as_std_path(), arguments).output().unwrap()
     }
 
     /// A token that is new.
     fn token(&self, name: &str, scope: &str) -> String {
-        let tokens = self.path("tokens.toml");
-        let output = self.serve(&["token", "add", name, "--scope", scope, "--tokens", tokens.as_str()]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        CacheServer::token(self.path("").as_std_path(), name, scope)
     }
 
     /// A server on a free port, with the tokens, more `arguments`, and what is in `data`.
-    fn start(&self, arguments: &[&str]) -> Serving {
-        let (data, tokens) = (self.path("data"), self.path("tokens.toml"));
-        let all = ["--listen", "127.0.0.1:0", "--data", data.as_str(), "--tokens", tokens.as_str()];
-        let mut child = self.command(&[&all, arguments].concat()).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let first = lines.next().expect("the server says where it is").unwrap();
-        let url = first.split_whitespace().last().unwrap().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "{first}");
-        let log = std::thread::spawn(move || lines.map_while(Result::ok).collect());
-        Serving { child, url, log: Some(log) }
+    fn start(&self, arguments: &[&str]) -> CacheServer {
+        CacheServer::start(self.path("").as_std_path(), arguments)
     }
 
     /// Nix sends this token to servers of this machine.
@@ -144,37 +100,6 @@ impl Place {
     }
 }
 
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Nix makes its store read-only.
-        let _ = Command::new("chmod").args(["-R", "u+w", self.path("").as_str()]).output();
-    }
-}
-
-/// A server that runs.
-struct Serving {
-    child: Child,
-    url: String,
-    log: Option<std::thread::JoinHandle<Vec<String>>>,
-}
-
-impl Serving {
-    /// Tells it to stop as a service manager does, and gives what it logged.
-    fn stop(mut self) -> Vec<String> {
-        let id = self.child.id().to_string();
-        assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
-        assert!(self.child.wait().unwrap().success(), "SIGTERM is no failure");
-        self.log.take().unwrap().join().unwrap()
-    }
-}
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn what_nix_uploads_nix_gets_back() {
     let Some(place) = Place::new("what_nix_uploads_nix_gets_back") else { return };
@@ -185,7 +110,7 @@ fn what_nix_uploads_nix_gets_back() {
     let [leaf, top] = place.make_paths();
     let (a, b, c) = (place.path("a"), place.path("b"), place.path("c"));
     let netrc = place.path("netrc");
-    let copy = ["copy", "--netrc-file", netrc.as_str(), "--store", a.as_str(), "--to", &server.url, &top];
+    let copy = ["copy", "--netrc-file", netrc.as_str(), "--store", a.as_str(), "--to", server.url(), &top];
 
     let refused = place.nix("nix", &copy);
     assert!(!refused.status.success(), "without a token nothing is uploaded");
@@ -207,7 +132,7 @@ fn what_nix_uploads_nix_gets_back() {
                 &top,
                 "--option",
                 "substituters",
-                &server.url,
+                server.url(),
                 "--option",
                 "trusted-public-keys",
                 key,
@@ -222,7 +147,7 @@ fn what_nix_uploads_nix_gets_back() {
     assert_eq!(read(&b, &top), format!("{leaf}\ntop\n"));
     assert_eq!(read(&b, &leaf), "leaf\n");
     let option = ["--option", "trusted-public-keys", &public];
-    place.nix_succeeds("nix", &[&["copy", "--store", c.as_str(), "--from", &server.url, &top][..], &option].concat());
+    place.nix_succeeds("nix", &[&["copy", "--store", c.as_str(), "--from", server.url(), &top][..], &option].concat());
     let verify = ["store", "verify", "--store", c.as_str(), "--recursive", "--sigs-needed", "1", &top];
     place.nix_succeeds("nix", &[&verify[..], &option].concat());
 
@@ -248,7 +173,7 @@ fn nix_uploads_in_other_compressions_and_fetches_listings() {
         let file = place.path(&format!("file-{compression}"));
         fs::write(&file, format!("{compression}\n").repeat(1000)).unwrap();
         let path = place.nix_succeeds("nix-store", &["--store", store.as_str(), "--add", file.as_str()]);
-        let url = format!("{}?compression={compression}&write-nar-listing=true", server.url);
+        let url = format!("{}?compression={compression}&write-nar-listing=true", server.url());
         place.nix_succeeds(
             "nix",
             &["copy", "--netrc-file", netrc.as_str(), "--store", store.as_str(), "--to", &url, &path],
@@ -256,9 +181,9 @@ fn nix_uploads_in_other_compressions_and_fetches_listings() {
         let fetched = place.path(&format!("fetched-{index}"));
         place.nix_succeeds(
             "nix",
-            &["copy", "--no-check-sigs", "--store", fetched.as_str(), "--from", &server.url, &path],
+            &["copy", "--no-check-sigs", "--store", fetched.as_str(), "--from", server.url(), &path],
         );
-        let listed = place.nix_succeeds("nix", &["store", "ls", "--json", "--store", &server.url, &path]);
+        let listed = place.nix_succeeds("nix", &["store", "ls", "--json", "--store", server.url(), &path]);
         assert!(listed.contains("\"regular\""), "{listed}");
     }
 }
@@ -271,7 +196,7 @@ fn a_private_cache_gives_nix_nothing_without_a_token() {
     let server = place.start(&["--private"]);
     let [leaf, _] = place.make_paths();
     let (a, b) = (place.path("a"), place.path("b"));
-    let to = ["copy", "--netrc-file", netrc.as_str(), "--store", a.as_str(), "--to", &server.url, &leaf];
+    let to = ["copy", "--netrc-file", netrc.as_str(), "--store", a.as_str(), "--to", server.url(), &leaf];
     let from = [
         "copy",
         "--no-check-sigs",
@@ -280,7 +205,7 @@ fn a_private_cache_gives_nix_nothing_without_a_token() {
         "--store",
         b.as_str(),
         "--from",
-        &server.url,
+        server.url(),
         &leaf,
     ];
     place.netrc(&read);

@@ -1,56 +1,54 @@
 //! Caches: one machine publishes, another one fetches, and nobody is believed who is not trusted.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 
-use nixcache_tests::{Machine, Outcome, Workspace, binary_directory, skipped, walk};
+use nixcache_tests::{CacheServer, Machine, Outcome, Workspace, walk};
 
 /// A cache in a directory, and the key that signs what is published to it.
-struct Cache {
-    directory: tempfile::TempDir,
-    public_key: String,
+pub(crate) struct Cache {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) public_key: String,
 }
 
 impl Cache {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut cache = Self { directory, public_key: String::new() };
         cache.public_key = make_key(&cache.key_file(), "test-1");
         cache
     }
 
-    fn path(&self) -> PathBuf {
+    pub(crate) fn path(&self) -> PathBuf {
         self.directory.path().join("cache")
     }
 
-    fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("file://{}", self.path().display())
     }
 
-    fn key_file(&self) -> PathBuf {
+    pub(crate) fn key_file(&self) -> PathBuf {
         self.directory.path().join("secret-key")
     }
 
     /// The workspace as one that publishes.
-    fn publishing(&self, workspace: &Workspace) -> Workspace {
+    pub(crate) fn publishing(&self, workspace: &Workspace) -> Workspace {
         workspace.with_env("NIXCACHE_PUBLISH", self.url()).with_env("NIXCACHE_SECRET_KEY_FILE", self.key_file())
     }
 
     /// The workspace as one that fetches, and trusts `key`.
-    fn fetching(&self, workspace: &Workspace, key: &str) -> Workspace {
+    pub(crate) fn fetching(&self, workspace: &Workspace, key: &str) -> Workspace {
         workspace.with_env("NIXCACHE_CACHES", self.url()).with_env("NIXCACHE_TRUSTED_KEYS", key)
     }
 
-    fn files(&self, extension: &str) -> Vec<PathBuf> {
+    pub(crate) fn files(&self, extension: &str) -> Vec<PathBuf> {
         walk(&self.path()).into_iter().filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
     }
 }
 
 /// Makes a key on a machine of its own; gives the public one.
-pub(super) fn make_key(file: &Path, name: &str) -> String {
+pub(crate) fn make_key(file: &Path, name: &str) -> String {
     let machine = Machine::new();
     let anywhere = machine.workspace("anywhere").with_env("NIXCACHE_SECRET_KEY_FILE", file);
     anywhere.write("nothing", "");
@@ -59,7 +57,7 @@ pub(super) fn make_key(file: &Path, name: &str) -> String {
 
 /// A workspace with everything that makes a unit: a build script that reads a variable and writes code, a proc macro,
 /// a library from the registry, a program.
-pub(super) fn app(machine: &Machine) -> Workspace {
+pub(crate) fn app(machine: &Machine) -> Workspace {
     let workspace = machine.workspace("app");
     workspace.package(
         "macros",
@@ -84,7 +82,7 @@ pub(super) fn app(machine: &Machine) -> Workspace {
     workspace
 }
 
-pub(super) fn fetched(outcome: &Outcome) -> u64 {
+pub(crate) fn fetched(outcome: &Outcome) -> u64 {
     outcome.summary().json["bytes"]["fetched"].as_u64().unwrap()
 }
 
@@ -272,57 +270,16 @@ fn a_key_is_made_once_and_only_its_owner_can_read_it() {
     assert_eq!(workspace.nixcache(&["key", "public"]).succeed().stdout, made.stdout);
 }
 
-/// `cargo nixcache serve` on a free port, which ends with the test.
-pub(super) struct Server {
-    process: Child,
-    pub(super) address: String,
-    pub(super) token: String,
-}
-
-impl Server {
-    fn start(directory: &Path) -> Self {
-        Self::start_with(directory, &[])
-    }
-
-    /// The same with more options.
-    pub(super) fn start_with(directory: &Path, options: &[&str]) -> Self {
-        let tokens = directory.join("tokens.toml");
-        let serve = || {
-            let mut command = Command::new(binary_directory().join("cargo-nixcache"));
-            command.args(["nixcache", "serve"]).env_clear().env("HOME", directory);
-            command
-        };
-        let made = serve().args(["token", "add", "ci", "--scope", "write", "--tokens"]).arg(&tokens).output().unwrap();
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        let token = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-        let mut command = serve();
-        command.args(["--listen", "127.0.0.1:0", "--data"]).arg(directory.join("data"));
-        command.args(options);
-        let mut process = command.arg("--tokens").arg(&tokens).stderr(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-        let first = lines.next().expect("the server says where it is").unwrap();
-        let address = first.split_whitespace().last().unwrap().trim_start_matches("http://").to_owned();
-        std::thread::spawn(move || lines.map_while(Result::ok).count());
-        Self { process, address, token }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        // It may have ended by itself, which the test has seen otherwise.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn our_own_server_is_a_cache_that_is_read_and_written() {
     let cache = Cache::new();
-    let server = Server::start(cache.directory.path());
+    let token = CacheServer::token(cache.directory.path(), "ci", "write");
+    let server = CacheServer::start(cache.directory.path(), &[]);
     let (first, second) = (Machine::new(), Machine::new());
     let publishing = |workspace: &Workspace, password: &str| {
-        let url = format!("http://ci:{password}@{}", server.address);
-        workspace.with_env("NIXCACHE_PUBLISH", url).with_env("NIXCACHE_SECRET_KEY_FILE", cache.key_file())
+        workspace
+            .with_env("NIXCACHE_PUBLISH", server.url_with(password))
+            .with_env("NIXCACHE_SECRET_KEY_FILE", cache.key_file())
     };
     let workspace = app(&first);
     // With a token that is none, the build goes on, and the token is not shown.
@@ -330,58 +287,15 @@ fn our_own_server_is_a_cache_that_is_read_and_written() {
     assert!(refused.stderr.contains("warning"), "{refused}");
     assert!(!refused.to_string().contains("not-the-token"), "{refused}");
     // What is in place is published too.
-    let published = publishing(&workspace, &server.token).build(&["build", "--verbose"]);
+    let published = publishing(&workspace, &token).build(&["build", "--verbose"]);
     assert!(published.stderr.contains("Published"), "{published}");
-    assert!(!published.to_string().contains(&server.token), "{published}");
+    assert!(!published.to_string().contains(&token), "{published}");
 
     let workspace = app(&second);
-    let fetching = workspace
-        .with_env("NIXCACHE_CACHES", format!("http://{}", server.address))
-        .with_env("NIXCACHE_TRUSTED_KEYS", &cache.public_key);
+    let fetching =
+        workspace.with_env("NIXCACHE_CACHES", server.url()).with_env("NIXCACHE_TRUSTED_KEYS", &cache.public_key);
     let warm = fetching.nixcache(&["build"]).restores_everything();
     assert!(fetched(&warm) > 0, "{warm}");
     assert_eq!(workspace.run_output("debug/app"), "hello 7\n");
     workspace.assert_nothing_to_do(&["build"]);
-}
-
-#[test]
-fn nix_substitutes_what_was_published() {
-    const NAME: &str = "caches::nix_substitutes_what_was_published";
-    if Command::new("nix-store").arg("--version").output().is_err() {
-        return skipped(NAME, "nix-store, of Debian's nix-bin");
-    }
-    let cache = Cache::new();
-    let machine = Machine::new();
-    cache.publishing(&app(&machine)).build(&["build"]);
-    let directory = tempfile::tempdir().unwrap();
-    let nix = |arguments: &[&str]| {
-        let mut command = Command::new("nix-store");
-        for name in ["NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_CONF_DIR", "HOME"] {
-            command.env(name, directory.path().join(name));
-        }
-        command.env("NIX_CONFIG", "sandbox = false\nbuild-users-group =\nnarinfo-cache-negative-ttl = 0\n");
-        command.arg("--store").arg(directory.path().join("store")).args(arguments).output().unwrap()
-    };
-    let mut itoa = None;
-    for narinfo in cache.files("narinfo") {
-        let text = fs::read_to_string(&narinfo).unwrap();
-        let path = text.lines().find_map(|line| line.strip_prefix("StorePath: ")).unwrap().to_owned();
-        let url = cache.url();
-        let options = |key| {
-            ["-r", path.as_str(), "--option", "substituters", url.as_str(), "--option", "trusted-public-keys", key]
-        };
-        let refused = nix(&options("test-1:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg="));
-        assert!(!refused.status.success(), "a key that is not ours");
-        let output = nix(&options(&cache.public_key));
-        assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
-        if path.contains("-cargo-itoa-") {
-            itoa = Some(path);
-        }
-    }
-    let unpacked = directory.path().join("store").join(&itoa.expect("itoa was published")[1..]);
-    assert!(unpacked.join("artifact.json").is_file());
-    let files = fs::read_dir(unpacked.join("files")).unwrap().count();
-    assert!(files >= 1, "its library is there");
-    let verified = nix(&["--verify", "--check-contents"]);
-    assert!(verified.status.success(), "{}", String::from_utf8_lossy(&verified.stderr));
 }

@@ -4,6 +4,7 @@
 
 mod c_code;
 mod caches;
+mod caches_sets;
 mod commands;
 mod count;
 mod declared;

@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::Command;
 
-use nixcache_tests::{Machine, Outcome, Workspace};
+use nixcache_tests::{CacheServer, Machine, Outcome, Workspace};
 
-use super::caches::{Server, app, fetched, make_key};
+use super::caches::{app, fetched, make_key};
 
 /// A cache in a directory with everything that the workspace needs, and the key that has signed it.
 struct Filled {
@@ -101,24 +101,25 @@ fn our_server_says_which_key_is_its_own() {
     let directory = tempfile::tempdir().unwrap();
     let secret_key = directory.path().join("secret-key");
     let public_key = make_key(&secret_key, "server-1");
-    let server = Server::start_with(directory.path(), &["--private", "--signing-key", secret_key.to_str().unwrap()]);
+    let token = CacheServer::token(directory.path(), "ci", "write");
+    let options = ["--private", "--signing-key", secret_key.to_str().unwrap()];
+    let server = CacheServer::start(directory.path(), &options);
     let first = app(&Machine::new());
     let publisher = directory.path().join("publisher-key");
     make_key(&publisher, "publisher-1");
-    let url = format!("http://{}", server.address);
+    let url = server.url().to_owned();
     let netrc = directory.path().join("netrc");
-    let host = server.address.split(':').next().unwrap();
-    fs::write(&netrc, format!("machine {host} login ci password {}\n", server.token)).unwrap();
+    fs::write(&netrc, format!("machine 127.0.0.1 login ci password {token}\n")).unwrap();
     let publishing = first.with_env("NIXCACHE_PUBLISH", &url).with_env("NIXCACHE_SECRET_KEY_FILE", publisher);
     publishing.with_env("NETRC", &netrc).build(&["build"]);
 
     let workspace = app(&Machine::new());
     refused(&workspace.nixcache(&["use", &url, "--yes"]).fail(), 76, &["(401)", "netrc"]);
     // A password would be written down.
-    let login = format!("http://ci:{}@{}", server.token, server.address);
+    let login = server.url_with(&token);
     let outcome = workspace.nixcache(&["use", &login, "--yes"]).fail();
     refused(&outcome, 2, &["netrc"]);
-    assert!(!outcome.stderr.contains(&server.token) && !outcome.stdout.contains(&server.token));
+    assert!(!outcome.stderr.contains(&token) && !outcome.stdout.contains(&token));
 
     let workspace = workspace.with_env("NETRC", &netrc);
     let outcome = workspace.nixcache(&["use", &url, "--yes", "--nix", "--publish"]).succeed();

@@ -65,7 +65,8 @@ struct Run<'a> {
     fetching: Fetching<'a, Arrived>,
     /// What was asked for: the remote knows it by its place in this list.
     items: Arc<Mutex<Vec<Item>>>,
-    asked: BTreeSet<Key>,
+    /// By path: a set can name a record as that of another unit, and then the path is another one.
+    asked: BTreeSet<StorePath>,
     hints: Hints,
     /// What is under way because of a set, or is one.
     hinted: BTreeSet<u64>,
@@ -138,7 +139,8 @@ impl Run<'_> {
 
     /// Those that were not asked for yet.
     fn new_ones(&self, wishes: Vec<Wish>) -> Vec<Wish> {
-        let is_new = |(unit, key): &Wish| !self.fetch.left_out.contains(unit) && !self.asked.contains(key);
+        let is_new =
+            |(unit, key): &Wish| !self.fetch.left_out.contains(unit) && !self.asked.contains(&self.path(*unit, key));
         wishes.into_iter().filter(is_new).collect()
     }
 
@@ -152,14 +154,15 @@ impl Run<'_> {
     /// Asks for records that were not asked for yet.
     fn want(&mut self, wishes: Vec<Wish>, hinted: bool) {
         for (unit, key) in wishes {
-            if !self.asked.insert(key) {
+            let path = self.path(unit, &key);
+            if !self.asked.insert(path.clone()) {
                 continue;
             }
             let tag = push(&self.items, Item::Record(key));
             if hinted {
                 self.hinted.insert(tag);
             }
-            self.fetching.want(tag, self.path(unit, &key));
+            self.fetching.want(tag, path);
         }
     }
 
@@ -216,7 +219,7 @@ impl Run<'_> {
     fn lacking(&self, wishes: Vec<Wish>) -> Result<Vec<Wish>, StoreError> {
         let mut lacking = Vec::new();
         for (unit, key) in wishes {
-            if !self.asked.contains(&key) && self.fetch.lookup.node(key)?.is_none() {
+            if !self.asked.contains(&self.path(unit, &key)) && self.fetch.lookup.node(key)?.is_none() {
                 lacking.push((unit, key));
             }
         }

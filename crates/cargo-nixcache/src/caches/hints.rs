@@ -79,14 +79,12 @@ impl Hints {
         Ok((possible, now))
     }
 
-    /// A record is there, or is known to be nowhere. Gives the records that are wanted now.
+    /// A record was asked for, and is there or isn't. Gives the records that are wanted now.
     pub(super) fn settled(&mut self, key: Key, lookup: &StoreLookup<'_>) -> Result<Vec<Wish>, StoreError> {
         let mut now = Vec::new();
         for chain in self.waiting.remove(&key).unwrap_or_default() {
             now.extend(self.advance(chain, lookup)?);
         }
-        // Whoever still waits for it waits in vain.
-        self.waiting.remove(&key);
         Ok(now)
     }
 

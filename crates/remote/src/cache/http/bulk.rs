@@ -26,7 +26,8 @@ use crate::error::CacheError;
 /// The version of answers that is understood.
 const VERSION: u32 = 1;
 
-/// Fewer paths than this are asked for one by one: that works everywhere.
+/// Fewer paths than this are asked for one by one: that works everywhere. (Of a server that has answered such a question
+/// before, two are worth one.)
 const WORTH_IT: usize = 4;
 
 /// Bytes in an answer for one path: 32 digits, quotes and a comma, and room for spaces.
@@ -64,7 +65,8 @@ impl Http {
         hashes: &[StorePathHash],
         moved: &(dyn Fn(u64) + Send + Sync),
     ) -> Result<Option<ManyNarInfos>, CacheError> {
-        if hashes.len() < WORTH_IT || self.bulk.get() == Some(&false) {
+        let few = if self.bulk.get() == Some(&true) { 2 } else { WORTH_IT };
+        if hashes.len() < few || self.bulk.get() == Some(&false) {
             return Ok(None);
         }
         let mut found = ManyNarInfos::new();
