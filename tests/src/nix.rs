@@ -1,6 +1,7 @@
 //! A Nix of its own for a test: its stores, configuration and home are in a scratch directory, and no cache is known to
 //! it but those that the test names.
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -26,6 +27,8 @@ pub struct Nix {
     /// What stands before the name of a tool.
     prefix: Vec<String>,
     features: &'static str,
+    /// Whether `/nix` is the scratch directory's.
+    owns_root: bool,
 }
 
 impl Nix {
@@ -58,13 +61,22 @@ impl Nix {
     pub fn none() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("home")).unwrap();
-        Self { directory, prefix: Vec::new(), features: "" }
+        Self { directory, prefix: Vec::new(), features: "", owns_root: false }
     }
 
     /// The same with more experimental features.
     #[must_use]
     pub fn with_features(mut self, features: &'static str) -> Self {
         self.features = features;
+        self
+    }
+
+    /// The same with `nix` of the scratch directory in the place of `/nix`: a builder that is part of Nix can write to
+    /// no other store than that. It needs root, or user namespaces and a `/nix`.
+    #[must_use]
+    pub fn with_own_root(mut self) -> Self {
+        std::fs::create_dir_all(self.path("nix")).unwrap();
+        self.owns_root = true;
         self
     }
 
@@ -75,10 +87,19 @@ impl Nix {
 
     /// Runs a tool (`nix`, `nix-store`, or anything) in the scratch directory.
     pub fn try_run(&self, tool: &str, arguments: &[&str]) -> Output {
-        let mut words = self.prefix.iter().map(String::as_str).chain([tool]);
-        let mut command = Command::new(words.next().unwrap());
+        let mut words = self.prefix.clone();
+        if self.owns_root {
+            let is_root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+            let namespaces = if is_root { "--mount" } else { "--mount --map-root-user" };
+            words.push("unshare".to_owned());
+            words.extend(namespaces.split(' ').map(str::to_owned));
+            let script = "mkdir -p /nix; mount --bind \"$0\" /nix; exec \"$@\"";
+            words.extend(["sh".to_owned(), "-ec".to_owned(), script.to_owned(), self.path("nix").into_string()]);
+        }
+        words.push(tool.to_owned());
+        let mut command = Command::new(&words[0]);
         command
-            .args(words)
+            .args(&words[1..])
             .args(arguments)
             .current_dir(self.path(""))
             .env_clear()

@@ -142,7 +142,7 @@ fn nix_copies_a_whole_package_from_cache_to_cache() {
 #[test]
 fn an_output_is_fetched_in_pure_evaluation_without_a_key() {
     for nix in Nix::all("an_output_is_fetched_in_pure_evaluation_without_a_key") {
-        let nix = nix.with_features("fetch-closure");
+        let nix = nix.with_features("fetch-closure").with_own_root();
         let narinfos = publish(&nix, &Machine::new(), &key());
         let output = find(&narinfos, "app-0.1.0");
         let path = output.store_path.to_string();
@@ -157,16 +157,12 @@ fn an_output_is_fetched_in_pure_evaluation_without_a_key() {
             output.nar_hash.to_sri(),
             output.nar_hash.to_nix32(),
         );
-        let store = nix.path("fixed");
         let pure = ["--option", "pure-eval", "true"];
         let found =
             nix.line("nix", &[&["eval", "--raw", "--expr", &format!("({expression}).outPath")][..], &pure].concat());
         assert_eq!(found, path);
-        nix.run(
-            "nix",
-            &[&["build", "--no-link", "--store", store.as_str(), "--expr", &expression][..], &pure].concat(),
-        );
-        assert_eq!(program_output(&nix, "fixed", &path), "7\n");
+        nix.run("nix", &[&["build", "--no-link", "--expr", &expression][..], &pure].concat());
+        assert_eq!(program_output(&nix, "", &path), "7\n");
 
         // `fetchClosure`, from a server alone.
         let expression = format!("builtins.fetchClosure {{ fromStore = \"{url}\"; fromPath = {path}; }}");
