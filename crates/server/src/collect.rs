@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::TryStreamExt as _;
 use nixcache_core::nix::{Asked, NarInfo, StorePath, StorePathHash, narinfo};
 use object_store::path::Path;
 use serde::Serialize;
@@ -19,8 +19,8 @@ use crate::retention::{Inventory, PathFacts, Plan, plan};
 use crate::server::Shared;
 use crate::storage::{FileFacts, StorageError};
 
-/// Files that are read or dropped at once.
-const AT_ONCE: usize = 32;
+/// Narinfos that are read in one turn.
+const BATCH: usize = 256;
 
 /// Clients keep a narinfo for 30 days; so long they may ask for the NAR that it names.
 const UPSTREAM_TIME: Duration = Duration::from_secs(31 * 24 * 60 * 60);
@@ -150,24 +150,23 @@ async fn take_stock(shared: &Shared, inventory: &mut Inventory) -> Result<Extras
         }
     }
     inventory.paths.retain(|hash, _| seen.contains(hash));
-    let mut read = futures_util::stream::iter(new)
-        .map(|(hash, facts)| async move { Ok::<_, StorageError>((hash, read_path(shared, &hash, facts).await?)) })
-        .buffer_unordered(AT_ONCE);
-    while let Some((hash, path)) = read.try_next().await? {
-        if let Some(path) = path {
-            inventory.paths.insert(hash, path);
+    for batch in new.chunks(BATCH) {
+        let files = batch.iter().map(|(hash, _)| layout::narinfo(hash)).collect();
+        let texts = shared.storage.read_all(files, narinfo::SIZE_LIMIT).await;
+        for ((hash, facts), text) in batch.iter().zip(texts) {
+            // It may be gone already.
+            if let Some(text) = text? {
+                inventory.paths.insert(*hash, path_facts(shared, hash, &text, *facts));
+            }
         }
     }
     inventory.pins = read_pins(shared).await?.into_iter().map(|(_, path)| *path.hash()).collect();
     Ok(extras)
 }
 
-async fn read_path(shared: &Shared, hash: &StorePathHash, facts: FileFacts) -> Result<Option<PathFacts>, StorageError> {
-    let Some((text, _)) = shared.storage.read(&layout::narinfo(hash), narinfo::SIZE_LIMIT).await? else {
-        return Ok(None);
-    };
+fn path_facts(shared: &Shared, hash: &StorePathHash, text: &[u8], facts: FileFacts) -> PathFacts {
     let used = facts.modified;
-    Ok(Some(match NarInfo::parse(&text, Asked::Hash(hash)) {
+    match NarInfo::parse(text, Asked::Hash(hash)) {
         Ok(narinfo) => {
             let references = narinfo.references.iter().map(|path| *path.hash()).collect();
             let nar = narinfo.url.as_str().strip_prefix("nar/").and_then(NarFile::parse);
@@ -178,7 +177,7 @@ async fn read_path(shared: &Shared, hash: &StorePathHash, facts: FileFacts) -> R
             shared.sink.trouble("a narinfo of the store can't be read", &error);
             PathFacts { references: Box::default(), nar: None, used }
         }
-    }))
+    }
 }
 
 /// The pins, by name.

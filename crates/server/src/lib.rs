@@ -14,6 +14,7 @@ mod bucket;
 mod check;
 mod collect;
 mod connection;
+mod directory;
 mod download;
 mod error;
 mod gate;

@@ -4,7 +4,7 @@
 use std::io::Read as _;
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use bytes::{Bytes, BytesMut};
 use camino::Utf8PathBuf;
@@ -18,6 +18,7 @@ use object_store::{
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use crate::bucket::open_bucket;
+use crate::directory;
 use crate::location::Location;
 
 /// How much of a file is read at once.
@@ -26,8 +27,8 @@ const READ: usize = 256 << 10;
 /// How much of an upload is kept until it is written. S3 takes no smaller parts than 5 MiB, and 10,000 of them.
 const PART: usize = 8 << 20;
 
-/// An upload that was not written to for this long goes on no more.
-const ABANDONED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Small files of a bucket that are read at once.
+const READS_AT_ONCE: usize = 32;
 
 /// Why the cache's files can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -188,6 +189,13 @@ impl Storage {
 
     /// Reads a small file; `None` if there is none.
     pub(crate) async fn read(&self, path: &Path, limit: usize) -> Result<Option<(Bytes, FileFacts)>, StorageError> {
+        if let Some(directory) = &self.directory {
+            let (directory, file) = (directory.clone(), path.clone());
+            // One turn on the threads for what blocks, where the store would take two.
+            let read = tokio::task::spawn_blocking(move || directory::read(&directory, &file, limit)).await;
+            return read
+                .unwrap_or_else(|error| Err(StorageError::Read { path: path.to_string(), source: error.into() }));
+        }
         let failed = |source| file_error("read", path, source);
         let found = match self.store.get(path).await {
             Ok(found) => found,
@@ -299,14 +307,33 @@ impl Storage {
     /// All files below `prefix`, in no order. Files that are being written are not among them.
     pub(crate) fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<(Path, FileFacts), StorageError>> {
         let path = prefix.cloned().unwrap_or_default();
-        let files =
-            self.store.list(prefix).filter(|file| std::future::ready(!matches!(file, Err(error) if is_gone(error))));
-        files
+        if let Some(directory) = &self.directory {
+            return directory::list(directory.clone(), path);
+        }
+        self.store
+            .list(prefix)
             .map(move |file| match file {
                 Ok(meta) => Ok((meta.location.clone(), FileFacts::from(&meta))),
                 Err(source) => Err(file_error("list", &path, source)),
             })
             .boxed()
+    }
+
+    /// Reads small files, many at once; `None` for those that there aren't.
+    pub(crate) async fn read_all(&self, paths: Vec<Path>, limit: usize) -> Vec<Result<Option<Bytes>, StorageError>> {
+        let Some(directory) = self.directory.clone() else {
+            let read = |path: Path| async move { Ok(self.read(&path, limit).await?.map(|(bytes, _)| bytes)) };
+            let reads: Vec<_> = paths.into_iter().map(read).collect();
+            return stream::iter(reads).buffered(READS_AT_ONCE).collect().await;
+        };
+        let read = move || {
+            let read = |path: &Path| Ok(directory::read(&directory, path, limit)?.map(|(bytes, _)| bytes));
+            paths.iter().map(read).collect()
+        };
+        match tokio::task::spawn_blocking(read).await {
+            Ok(read) => read,
+            Err(error) => vec![Err(StorageError::Read { path: "narinfos".into(), source: error.into() })],
+        }
     }
 
     /// Notes that a file is in use, for garbage collection. Buckets can't; there, the time of writing counts.
@@ -322,20 +349,7 @@ impl Storage {
 
     /// Drops what uploads of servers that were killed have left in a directory: what was not written to for a day.
     pub(crate) fn drop_abandoned(&self, now: SystemTime) -> Result<(), StorageError> {
-        let Some(directory) = &self.directory else { return Ok(()) };
-        let failed = |source| StorageError::Directory { path: directory.clone(), source };
-        for entry in std::fs::read_dir(directory.join("nar")).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            // `<name>#<number>`: how the store names a file until it is complete.
-            let name = entry.file_name();
-            let unfinished = name.to_str().and_then(|name| name.split_once('#'));
-            let modified = entry.metadata().and_then(|metadata| metadata.modified());
-            let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
-            if unfinished.is_some() && age.is_some_and(|age| age > ABANDONED) {
-                std::fs::remove_file(entry.path()).map_err(failed)?;
-            }
-        }
-        Ok(())
+        self.directory.as_ref().map_or(Ok(()), |directory| directory::drop_abandoned(directory, now))
     }
 }
 
