@@ -19,6 +19,10 @@ demo:
 bench *arguments:
     ./bench/run {{arguments}}
 
+# The server beside nginx, and garbage collection of a million paths (needs wrk and nginx).
+bench-server *arguments:
+    ./bench/server {{arguments}}
+
 # Build large published crates once, and never again; arguments as in docs/large-crates.md.
 large *arguments:
     cargo run --release --locked --package nixcache-tests --bin large -- {{arguments}}
