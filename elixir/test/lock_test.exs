@@ -24,6 +24,7 @@ defmodule CargoNixcache.LockTest do
           {"target = \"x86", "target = \"../x86"},
           {"version = \"0.1.0\"", "version = \"0.1.0/../..\""},
           {"[nif.demo_nif]", "[nif.demo-nif]"},
+          {"[[nif.demo_nif.files]]", "[[nif.\"demo_nif\".files]]"},
           {"library-hash = \"sha256:", "library-hash = \"md5:"},
           {"library-size = 7", "library-size = [7]"},
           {"version = 1\n", "version = 2\n"},

@@ -50,8 +50,11 @@ defmodule CargoNixcache.Support do
     path = "/nix/store/00000000000000000000000000000000-x"
     target = "#{values[:target]}"
 
-    [package."tides \\"x\\""]
+    [[units.x86_64-linux."build --config=[x]"]]
     anything = { is = ["kept"] }
+    paths = [
+      "x",
+    ]
     """
   end
 

@@ -67,14 +67,14 @@ defmodule CargoNixcache.Lock do
 
   defp open(tables, name), do: {Map.update(tables, name, [%{}], &[%{} | &1]), name}
 
-  # Names of other sections may be quoted: they are not needed, and only must not be taken for ours.
+  # Names of other sections may be quoted, and are not needed: they only must not be taken for ours.
   defp name!(rest, ending) do
-    with true <- String.ends_with?(rest, ending),
-         name = String.slice(rest, 0, String.length(rest) - String.length(ending)),
-         false <- String.contains?(name, ["[", "]", "#"]) do
-      if name =~ ~r/\A[A-Za-z0-9_.-]+\z/, do: String.split(name, "."), else: [:other, name]
-    else
-      _ -> raise Error, "nixcache.lock has a line that can't be read: [#{rest}"
+    name = String.replace_suffix(rest, ending, "")
+
+    cond do
+      name != rest and name =~ ~r/\A[A-Za-z0-9_.-]+\z/ -> String.split(name, ".")
+      name =~ ~r/\A["'\s]*nif\b/ -> raise Error, "nixcache.lock has a line that can't be read: [#{rest}"
+      true -> [:other, name]
     end
   end
 

@@ -303,3 +303,15 @@ fn mix_compile_says_what_is_wrong_and_installs_nothing() {
     // Somebody who builds the NIF is left alone.
     succeed(published.mix(&elixir, &["compile"]).env("NIXCACHE_NIF_SKIP", "1"));
 }
+
+#[test]
+fn the_package_passes_its_own_tests() {
+    let Some(elixir) = Elixir::new("the_package_passes_its_own_tests") else { return };
+    let machine = Machine::new();
+    checkout(&machine, "project");
+    let package = machine.root().join("elixir");
+    let output = succeed(&mut elixir.command(&package, "mix", &["test"]));
+    assert!(output.contains(" 0 failures"), "{output}");
+    succeed(&mut elixir.command(&package, "mix", &["format", "--check-formatted"]));
+    succeed(&mut elixir.command(&package, "mix", &["compile", "--force", "--warnings-as-errors"]));
+}

@@ -1,10 +1,11 @@
 //! `nif publish` and `nif lock`: names keep their bytes, in every kind of cache.
 
 use std::fs;
+use std::process::Command;
 
-use nixcache_tests::Compilers;
+use nixcache_tests::{Compilers, skipped};
 
-use crate::place::{Server, archive_file, checkout, machine, nif};
+use crate::place::{Server, archive_file, built, checkout, machine, nif};
 
 /// The exit code for NIFs that are refused or can't be had.
 const NIF: i32 = 79;
@@ -89,4 +90,47 @@ fn a_lock_is_made_of_what_trusted_keys_have_signed() {
     assert!(outcome.stderr.contains("no cache has it"), "{outcome}");
     let outcome = lock(&server.public_key, &["demo_nif@0.1.0", "--namespace", "others"]).fail();
     assert!(outcome.stderr.contains("in the namespace others: no cache has it"), "{outcome}");
+}
+
+#[test]
+fn nix_fetches_a_nif_by_its_content_alone() {
+    let machine = machine();
+    let test = "nix_fetches_a_nif_by_its_content_alone";
+    if Command::new("nix-store").arg("--version").output().is_err() {
+        return skipped(test, "nix-store, of Debian's nix-bin");
+    }
+    let workspace = checkout(&machine, "app");
+    let server = Server::new();
+    let cache = format!("file://{}", machine.root().join("cache").display());
+    let publishing = server.publishing(&workspace).with_env("NIXCACHE_PUBLISH", &cache);
+    nif(&publishing, &["publish", "--lock", "--lock-file", "../nixcache.lock"]).succeed();
+    let lock = workspace.read("nixcache.lock");
+    let value = |key: &str| {
+        let line = lock.lines().find_map(|line| line.strip_prefix(&format!("{key} = \"")));
+        line.unwrap().trim_end_matches('"').to_owned()
+    };
+    let (output, archive) = (value("path"), value("archive-path"));
+    let root = machine.root().join("nix");
+    // No key is trusted: the names say what is in the paths.
+    let fetched = Command::new("nix-store")
+        .arg("--store")
+        .arg(&root)
+        .args(["-r", &output, &archive, "--option", "substituters", &cache])
+        .args(["--option", "trusted-public-keys", ""])
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("HOME", machine.root().join("home"))
+        .env("NIX_CONF_DIR", machine.root())
+        .env("NIX_CONFIG", "sandbox = false\nbuild-users-group =\n")
+        .output()
+        .unwrap();
+    assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
+    let path = |store_path: &str| root.join(store_path.trim_start_matches('/'));
+    let library = fs::read(built(&workspace)).unwrap();
+    for file in ["priv/native/demo_nif.so", "priv/native/libdemo_nif.so", "lib/libdemo_nif.so"] {
+        assert!(fs::read(path(&output).join(file)).unwrap() == library, "{file}");
+    }
+    let beside = machine.root().join("cache/nif/main").join(archive_file("0.1.0"));
+    assert!(fs::read(path(&archive)).unwrap() == fs::read(beside).unwrap());
+    let _ = Command::new("chmod").arg("-R").arg("u+w").arg(&root).status();
 }
