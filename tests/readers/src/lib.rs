@@ -8,11 +8,13 @@
 #![allow(clippy::unwrap_used, reason = "this crate is only used by tests")]
 
 mod mutations;
+mod nif;
 mod nix;
 mod record;
 mod remote;
 
 pub use mutations::mutated;
+pub use nif::{nif_archive, nif_library, nif_lock, nif_name, nif_output};
 pub use nix::{cache_info, checked, hash, key, listing, nar, narinfo, store_path};
 pub use record::record;
 pub use remote::{cache_url, netrc, profiles};
@@ -40,6 +42,11 @@ pub const READERS: &[Reader] = &[
     Reader { name: "nar", read: nar, seeds: nix::nar_seeds, one_in: 2 },
     Reader { name: "narinfo", read: narinfo, seeds: nix::narinfo_seeds, one_in: 1 },
     Reader { name: "netrc", read: netrc, seeds: remote::netrc_seeds, one_in: 1 },
+    Reader { name: "nif_archive", read: nif_archive, seeds: nif::archive_seeds, one_in: 2 },
+    Reader { name: "nif_library", read: nif_library, seeds: nif::library_seeds, one_in: 10 },
+    Reader { name: "nif_lock", read: nif_lock, seeds: nif::lock_seeds, one_in: 4 },
+    Reader { name: "nif_name", read: nif_name, seeds: nif::name_seeds, one_in: 1 },
+    Reader { name: "nif_output", read: nif_output, seeds: nif::output_seeds, one_in: 2 },
     Reader { name: "profiles", read: profiles, seeds: remote::profiles_seeds, one_in: 1 },
     Reader { name: "record", read: record, seeds: record::seeds, one_in: 10 },
     Reader { name: "store_path", read: store_path, seeds: nix::store_path_seeds, one_in: 1 },

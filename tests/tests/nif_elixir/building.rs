@@ -1,10 +1,11 @@
 //! `nif build`: built once, the same everywhere, and looked into.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use nixcache_tests::{Compilers, Machine};
 
-use crate::place::{built, checkout, clean, machine, nif, seeded};
+use crate::place::{built, checkout, clean, host, machine, nif, seeded};
 
 /// The exit code for NIFs that are refused or can't be had.
 const NIF: i32 = 79;
@@ -103,6 +104,17 @@ fn a_library_that_erlang_could_not_load_is_refused() {
     refused(&good, &["--max-glibc", "2.1"], "2.1 is the newest that was allowed");
     workspace.package("", manifest, newer);
     workspace.nixcache(&["nif", "build", "--package", "app", "--nif-version", "2.17"]).succeed();
+    // A linker that makes libraries for another processor than cargo thinks: number 183 is aarch64's, 62 that of x86-64.
+    let processor = if host().starts_with("aarch64") { "\\076" } else { "\\267" };
+    let linker = format!(
+        "#!/bin/sh\ncc \"$@\" || exit 1\nwhile [ $# -gt 0 ]; do\n\
+         [ \"$1\" = -o ] && printf '{processor}' | dd of=\"$2\" bs=1 seek=18 conv=notrunc 2>/dev/null\nshift\ndone\n"
+    );
+    workspace.write("linker", linker);
+    fs::set_permissions(workspace.path("linker"), PermissionsExt::from_mode(0o755)).unwrap();
+    let option = format!("target.{}.linker='{}'", host(), workspace.path("linker").display());
+    let arguments = ["--nif-version", "2.17", "--", "--config", &option];
+    refused(&newer.replace("usize {", "usize  {"), &arguments, "it is Elf for ");
     // Nothing here depends on rustler, so nothing is taken for a NIF without a word.
     let outcome = workspace.nixcache(&["nif", "build"]).fail();
     assert!(outcome.stderr.contains("name one with -p"), "{outcome}");

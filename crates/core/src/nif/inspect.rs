@@ -308,6 +308,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
+    use crate::nif::{LIBRARY_LIMIT, NifName, read_archive};
 
     /// A place for libraries that the C compiler makes.
     struct Place {
@@ -411,6 +412,32 @@ mod tests {
         inspect(&library, &host(), version("2.15"), &limits(&found.to_string())).unwrap();
         let error = inspect(&library, &host(), version("2.15"), &limits("2.1")).unwrap_err();
         assert!(matches!(error, InspectError::NewLibrary { .. }), "{error}");
+    }
+
+    /// Mach-O and PE can't be made here. This looks into every archive of a directory, as projects publish them.
+    #[test]
+    #[ignore = "needs a directory of archives: NIXCACHE_TEST_NIF_DIRECTORY"]
+    fn published_archives_are_what_their_names_say() {
+        let directory = std::env::var("NIXCACHE_TEST_NIF_DIRECTORY").unwrap();
+        let place = Place::new();
+        let file = Utf8Path::from_path(place.directory.path()).unwrap().join("library");
+        let mut seen = 0;
+        for entry in Utf8Path::new(&directory).read_dir_utf8().unwrap() {
+            let entry = entry.unwrap();
+            let Ok(name) = NifName::parse_archive_file(entry.file_name()) else { continue };
+            let library = read_archive(&name, &std::fs::read(entry.path()).unwrap(), LIBRARY_LIMIT).unwrap();
+            std::fs::write(&file, library).unwrap();
+            let (target, version) = (&name.platform.target, name.platform.nif_version);
+            inspect(&file, target, version, &Limits::default()).unwrap();
+            for other in ["aarch64-apple-darwin", "x86_64-pc-windows-msvc", "riscv64gc-unknown-linux-gnu"] {
+                let other: NifTarget = other.parse().unwrap();
+                let same = other == *target || other.is_windows() && target.is_windows();
+                let inspected = inspect(&file, &other, version, &Limits::default());
+                assert!(same || matches!(inspected, Err(InspectError::OtherTarget { .. })), "{name} as {other}");
+            }
+            seen += 1;
+        }
+        assert!(seen > 0);
     }
 
     #[test]

@@ -29,6 +29,11 @@ use crate::settings::Settings;
 const GLOBAL_CACHE: &str = "RUSTLER_PRECOMPILED_GLOBAL_CACHE_PATH";
 
 pub(super) fn run(settings: &Settings, arguments: &FetchArguments, report: &Report) -> Result<(), NifError> {
+    let mut settings = settings.clone();
+    if arguments.offline {
+        settings.caches.fetch.retain(|url| !url.is_remote());
+    }
+    let settings = &settings;
     let lock = up_to_date_lock(settings, arguments, report)?;
     let out = out(arguments)?;
     let wanted = select(&lock, arguments)?;
@@ -36,8 +41,7 @@ pub(super) fn run(settings: &Settings, arguments: &FetchArguments, report: &Repo
     let lease = store.lease()?;
     let mut missing: Vec<&Item> = Vec::new();
     let mut installed = 0;
-    let items: Vec<Item> = wanted;
-    for item in &items {
+    for item in &wanted {
         let places: Vec<Utf8PathBuf> = item.places.iter().map(|file| out.join(file)).collect();
         let in_place = places.iter().all(|place| files::is_there(place, &item.hash, item.size));
         if in_place && !places.is_empty() {
@@ -47,6 +51,9 @@ pub(super) fn run(settings: &Settings, arguments: &FetchArguments, report: &Repo
             Some(bytes) => installed += install(&places, item, &bytes)?,
             None => missing.push(item),
         }
+    }
+    if let Some(first) = missing.first().filter(|_| arguments.offline && settings.caches.fetch.is_empty()) {
+        return Err(NifError::Offline { what: first.name.to_string() });
     }
     if !missing.is_empty() {
         installed += fetch(settings, &lease, &missing, &out, report)?;

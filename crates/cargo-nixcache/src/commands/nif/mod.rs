@@ -153,6 +153,9 @@ pub(crate) struct FetchArguments {
     /// Fail if nixcache.lock doesn't fit the sources, in place of writing it anew
     #[arg(long)]
     locked: bool,
+    /// Take what is in the store, and in caches that are directories
+    #[arg(long)]
+    offline: bool,
     /// Fetch the files of every locked target into the store
     #[arg(long)]
     all_targets: bool,
@@ -262,6 +265,12 @@ enum NifError {
     /// Something was not published, or is no longer there.
     #[error("find {what}")]
     Missing {
+        /// What.
+        what: String,
+    },
+    /// It isn't here, and nobody else may be asked.
+    #[error("find {what} offline: neither the store nor a cache in a directory has it")]
+    Offline {
         /// What.
         what: String,
     },

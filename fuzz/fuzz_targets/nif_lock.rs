@@ -1,0 +1,5 @@
+//! See `nif_lock` in `tests/readers`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| nixcache_test_readers::nif_lock(data));
