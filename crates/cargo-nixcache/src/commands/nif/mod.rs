@@ -175,10 +175,10 @@ pub(crate) struct FetchArguments {
 /// How files are named.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Layout {
-    /// <crate>.so, as rustler has it from 0.37 on
+    /// CRATE.so, as rustler has it from 0.37 on
     #[default]
     Rustler,
-    /// lib<crate>.so, as rustler had it before
+    /// libCRATE.so, as rustler had it before
     Legacy,
     /// Both names
     Both,
