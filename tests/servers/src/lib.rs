@@ -16,5 +16,5 @@ mod server;
 pub use attic::Attic;
 pub use cachix::{Cachix, Upload};
 pub use internet::Internet;
-pub use s3::S3Server;
+pub use s3::{Break, S3Server};
 pub use server::{Memory, Reply, Request, Server, Then};

@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 /// An S3 server over a directory, in which each directory is a bucket. It checks signatures.
@@ -10,6 +13,15 @@ pub struct S3Server {
     /// Where it listens on loopback.
     pub port: u16,
     _runtime: tokio::runtime::Runtime,
+}
+
+/// When a connection breaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Break {
+    /// Before the server has done what it was asked for.
+    Before,
+    /// When it has done it, before it says so.
+    After,
 }
 
 impl S3Server {
@@ -20,18 +32,37 @@ impl S3Server {
 
     /// A server over the directory at `root`.
     pub fn new(root: &Path) -> Self {
+        Self::breaking(root, |_, _| None)
+    }
+
+    /// The same, which breaks the connections of the requests for which `due` says so, by method and path.
+    pub fn breaking(root: &Path, due: impl Fn(&str, &str) -> Option<Break> + Send + Sync + 'static) -> Self {
         let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
         builder.set_auth(s3s::auth::SimpleAuth::from_single(Self::ACCESS_KEY, Self::SECRET_KEY));
-        let service = builder.build();
+        let (service, due) = (builder.build(), Arc::new(due));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
         runtime.spawn(async move {
             let builder = Arc::new(hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()));
             while let Ok((socket, _)) = listener.accept().await {
-                let (builder, service) = (Arc::clone(&builder), service.clone());
+                let (builder, service, due) = (Arc::clone(&builder), service.clone(), Arc::clone(&due));
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let due = due(request.method().as_str(), request.uri().path());
+                    let service = service.clone();
+                    async move {
+                        if due == Some(Break::Before) {
+                            return Err(std::io::Error::other("broken before"));
+                        }
+                        let answer = service.call(request.map(s3s::Body::from)).await;
+                        if due == Some(Break::After) {
+                            return Err(std::io::Error::other("broken after"));
+                        }
+                        answer.map_err(|error| std::io::Error::other(format!("{error:?}")))
+                    }
+                });
                 tokio::spawn(async move {
-                    // An error means that the client went away.
+                    // An error means that the client went away, or that it was to break.
                     let _ = builder.serve_connection(TokioIo::new(socket), service).await;
                 });
             }

@@ -112,6 +112,21 @@ impl S3 {
         Ok(Some(bytes.freeze()))
     }
 
+    async fn try_create(&self, name: &str, bytes: Bytes, media: &'static str) -> Result<bool, CacheError> {
+        let key = path(name)?;
+        let options = |mode| PutOptions { mode, attributes: media_type(media), ..PutOptions::default() };
+        match self.store.put_opts(&key, bytes.clone().into(), options(PutMode::Create)).await {
+            Ok(_) => Ok(true),
+            Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
+            // A server without conditions: it was asked a moment ago whether the name is free.
+            Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
+                let put = self.store.put_opts(&key, bytes.into(), options(PutMode::Overwrite)).await;
+                put.map(|_| true).map_err(|error| failed(name, error))
+            }
+            Err(error) => Err(failed(name, error)),
+        }
+    }
+
     async fn write(
         &self,
         key: &str,
@@ -213,18 +228,16 @@ impl Files for S3 {
         media: &'static str,
     ) -> BoxFuture<'a, Result<bool, CacheError>> {
         Box::pin(async move {
-            let key = path(name)?;
-            let options = |mode| PutOptions { mode, attributes: media_type(media), ..PutOptions::default() };
-            let payload = || bytes.clone().into();
-            match self.store.put_opts(&key, payload(), options(PutMode::Create)).await {
-                Ok(_) => Ok(true),
-                Err(Error::AlreadyExists { .. } | Error::Precondition { .. }) => Ok(false),
-                // A server without conditions: it was asked a moment ago whether the name is free.
-                Err(Error::NotImplemented { .. } | Error::NotSupported { .. }) => {
-                    let put = self.store.put_opts(&key, payload(), options(PutMode::Overwrite)).await;
-                    put.map(|_| true).map_err(|error| failed(name, error))
-                }
-                Err(error) => Err(failed(name, error)),
+            match self.try_create(name, bytes.clone(), media).await {
+                // The connection broke, perhaps after the server had written it all: such a request is not repeated
+                // by itself, as the second one could find what the first one wrote and take it for another's.
+                Err(CacheError::Bucket { .. }) => match self.read(name, bytes.len()).await {
+                    Ok(Some(there)) if there == bytes => Ok(true),
+                    Ok(None) => self.try_create(name, bytes, media).await,
+                    Ok(Some(_)) | Err(CacheError::TooLarge { .. }) => Ok(false),
+                    Err(error) => Err(error),
+                },
+                created => created,
             }
         })
     }

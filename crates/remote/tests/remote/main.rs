@@ -13,6 +13,8 @@ mod content;
 mod faults;
 mod proxy;
 mod publishing;
+mod s3_faults;
+mod server;
 mod support;
 mod tls;
 mod trust;
