@@ -23,6 +23,11 @@ bench *arguments:
 bench-server *arguments:
     ./bench/server {{arguments}}
 
+# Build Garage, a distributed S3 store, once, and run the tests that need it: three nodes, one of which dies.
+garage *arguments:
+    ./tests/garage
+    NIXCACHE_TEST_SKIPS=/dev/null cargo test --locked --package nixcache-tests --test s3_garage {{arguments}}
+
 # Build large published crates once, and never again; arguments as in docs/large-crates.md.
 large *arguments:
     cargo run --release --locked --package nixcache-tests --bin large -- {{arguments}}

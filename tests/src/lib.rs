@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "this crate is only used by tests")]
 
+mod balancer;
 mod files;
+mod garage;
 pub mod generated;
 mod invocation;
 mod local_registry;
@@ -21,7 +23,9 @@ mod server;
 mod toolchain;
 mod workspace;
 
+pub use balancer::{Balancer, Direction};
 pub use files::{Outputs, contains_bytes, copy_tree, replace_keeping_times, set_modified, walk};
+pub use garage::Garage;
 pub use invocation::{Invocation, Running};
 pub use local_registry::LocalRegistry;
 pub use machine::Machine;

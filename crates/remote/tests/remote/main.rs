@@ -14,7 +14,6 @@ mod faults;
 mod proxy;
 mod publishing;
 mod s3_faults;
-mod server;
 mod support;
 mod tls;
 mod trust;
