@@ -232,10 +232,14 @@ impl Attic {
         demand(typed == format!("sha256:{}", hash.to_hex()), "the hash is not in hexadecimal")?;
         check_nar(nar, hash, info["nar_size"].as_u64().ok_or("the size is none")?)?;
 
+        let content_address = match info["ca"].as_str() {
+            Some(ca) => Some(ca.parse().map_err(|_| "the content address is none")?),
+            None => None,
+        };
         let known = state.kept.values().any(|kept| kept.nar_hash == hash);
         let file = zstd::encode_all(nar, 1).map_err(|error| error.to_string())?;
         let file_size = file.len();
-        let kept = Kept { path: full, references, nar_hash: hash, nar_size: nar.len() as u64, file };
+        let kept = Kept { path: full, references, nar_hash: hash, nar_size: nar.len() as u64, file, content_address };
         state.replaced += usize::from(state.kept.insert(*kept.path.hash(), kept).is_some());
         state.deduplicated += usize::from(known);
         let (kind, share) = if known { ("Deduplicated", 1.0) } else { ("Uploaded", 0.0) };

@@ -217,7 +217,14 @@ impl Cachix {
         let name = format!("{}-{}", text(&create["cStoreHash"], "cStoreHash")?, text(&create["cStoreSuffix"], "")?);
         let path = nixcache_core::nix::StorePath::from_base_name(&name).map_err(|error| error.to_string())?;
         let references = references(&create["cReferences"])?;
-        let kept = Kept { path, references, nar_hash: hash, nar_size: nar.len() as u64, file: file.clone() };
+        let kept = Kept {
+            path,
+            references,
+            nar_hash: hash,
+            nar_size: nar.len() as u64,
+            file: file.clone(),
+            content_address: None,
+        };
         let signature = match (&create["cSig"], &self.signer) {
             (Value::Null, None) => None,
             (sig, signer) => {

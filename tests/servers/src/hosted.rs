@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use nixcache_core::nix::{Compression, Listing, NarInfo, NarLimits, NarReader, SecretKey, Sha256, StorePath};
+use nixcache_core::nix::{
+    Compression, ContentAddress, Listing, NarInfo, NarLimits, NarReader, SecretKey, Sha256, StorePath,
+};
 use serde_json::Value;
 
 use crate::{Reply, Request};
@@ -16,6 +18,8 @@ pub(crate) struct Kept {
     pub(crate) nar_size: u64,
     /// The NAR, packed with zstd.
     pub(crate) file: Vec<u8>,
+    /// What names its content. Attic shows what it was told; Cachix isn't told.
+    pub(crate) content_address: Option<ContentAddress>,
 }
 
 impl Kept {
@@ -32,7 +36,7 @@ impl Kept {
             references: self.references.iter().cloned().collect(),
             deriver: None,
             signatures: Vec::new(),
-            content_address: None,
+            content_address: self.content_address.clone(),
         };
         narinfo.sign(key);
         narinfo

@@ -160,9 +160,14 @@ for_kinds! {
     [directory http bucket cachix attic]:
     what_is_published_can_be_fetched
     announced_paths_come_as_others_do
-    what_its_content_names_needs_no_key
     the_first_writer_wins
     an_empty_cache_has_nothing
+}
+
+// Cachix is not told that a path is named by its content, and can't say it.
+for_kinds! {
+    [directory http bucket attic]:
+    what_its_content_names_needs_no_key
 }
 
 // Hosted caches look after their files themselves.
@@ -249,7 +254,7 @@ fn what_its_content_names_needs_no_key(place: &Place) {
 
     assert_eq!(place.writer().publish_by_content(&sample).published, 1);
     let narinfo = place.narinfo(&sample);
-    assert!(narinfo.contains("\nCA: fixed:r:sha256:") && narinfo.contains("\nSig: test-1:"), "{narinfo}");
+    assert!(narinfo.contains("\nCA: fixed:r:sha256:") && narinfo.contains("\nSig: "), "{narinfo}");
     let mut options = options(&[&place.url]);
     options.trusted_keys = Default::default();
     let stranger = place.with_keys(options);
