@@ -107,14 +107,20 @@ fn a_node_dies_while_one_machine_publishes_and_another_one_while_the_next_fetche
     workspace.nixcache(&["push"]).succeed();
     fetches_everything(&garage, &url, &keys);
 
-    // The first node comes back, without what was written meanwhile; the next one dies while it is read from.
+    // The first node comes back, without what was written meanwhile; the next one dies while it is read from. The
+    // store may be busy with that for longer than a build waits for a cache: then the rest is built, and right.
     garage.revive(0);
     garage.wait_until_whole();
     let rest = Balancer::new(garage.addresses().into_iter().rev().collect());
     let cluster = garage.clone();
     rest.after(Direction::Down, MIDDLE, move || cluster.kill(2));
-    fetches_everything(&garage, &garage.url(rest.address()), &keys);
+    let machine = Machine::new();
+    let workspace = app(&machine);
+    let url = garage.url(rest.address());
+    fetching(&with_key(&workspace, &garage), &url, &keys).build(&["build"]);
     assert!(rest.is_done());
+    assert_eq!(workspace.run_output("debug/app"), "20000000\n");
+    workspace.nixcache(&["verify"]).succeed();
 }
 
 /// `cargo nixcache serve` on a free port, which ends with the test.
