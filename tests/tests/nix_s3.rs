@@ -121,7 +121,15 @@ fn nix_substitutes_from_a_bucket_with_a_node_down() {
     garage.kill(2);
     for mut nix in nixes {
         nix.variables = variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
-        let paths = nix.run("nix", &["path-info", "--store", &url, "--all"]);
+        let listed = nix.try_run("nix", &["path-info", "--store", &url, "--all"]);
+        // Debian's 2.34 reads public buckets alone: it is built without what signs requests, and Garage has no such
+        // buckets.
+        if String::from_utf8_lossy(&listed.stderr).contains("does not support anonymous access") {
+            skipped(NAME, "a Nix that was built with AWS's keys, which Debian's is not");
+            continue;
+        }
+        assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+        let paths = String::from_utf8(listed.stdout).unwrap();
         let paths: Vec<&str> = paths.lines().collect();
         assert!(paths.iter().any(|path| path.contains("-cargo-itoa-")), "{paths:?}");
         for path in &paths {
