@@ -27,6 +27,7 @@ pub struct Nix {
     /// What stands before the name of a tool.
     prefix: Vec<String>,
     features: &'static str,
+    variables: Vec<(String, String)>,
     /// Whether `/nix` is the scratch directory's.
     owns_root: bool,
 }
@@ -61,7 +62,7 @@ impl Nix {
     pub fn none() -> Self {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("home")).unwrap();
-        Self { directory, prefix: Vec::new(), features: "", owns_root: false }
+        Self { directory, prefix: Vec::new(), features: "", variables: Vec::new(), owns_root: false }
     }
 
     /// The same with more experimental features.
@@ -69,6 +70,11 @@ impl Nix {
     pub fn with_features(mut self, features: &'static str) -> Self {
         self.features = features;
         self
+    }
+
+    /// Sets variables in everything that it runs from now on.
+    pub fn set(&mut self, variables: impl IntoIterator<Item = (String, String)>) {
+        self.variables.extend(variables);
     }
 
     /// The same with `nix` of the scratch directory in the place of `/nix`: a builder that is part of Nix can write to
@@ -107,6 +113,7 @@ impl Nix {
             .env("HOME", self.path("home"))
             .env("NIX_CONF_DIR", self.path("configuration"))
             .env("NIX_CONFIG", format!("{CONFIGURATION}extra-experimental-features = {}\n", self.features))
+            .envs(self.variables.iter().map(|(name, value)| (name, value)))
             .output()
             .expect("Nix starts")
     }

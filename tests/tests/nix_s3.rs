@@ -1,102 +1,25 @@
-//! Nix itself against S3 and against our server: the Nix that is installed, and a recent one where
-//! `NIXCACHE_TEST_MODERN_NIX` names the directory with its programs.
-//!
-//! Each test has a Nix of its own: its stores, configuration and home are in a scratch directory.
+//! Nix itself against S3, and against our server over TLS: the Nix that is installed, and a recent one.
 
 #![expect(clippy::unwrap_used, reason = "this file holds tests alone")]
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use nixcache_core::nix::SecretKey;
-use nixcache_tests::{Garage, Machine, binary_directory, skipped};
+use nixcache_tests::{Garage, Machine, Nix, binary_directory, skipped};
 
-const CONFIGURATION: &str = "experimental-features = nix-command flakes
-sandbox = false
-build-users-group =
-substituters =
-narinfo-cache-negative-ttl = 0
-connect-timeout = 5
-";
-
-/// A Nix, and a scratch directory for it.
-struct Nix {
-    programs: Option<PathBuf>,
-    directory: tempfile::TempDir,
-    variables: Vec<(String, String)>,
-}
-
-/// All of them that are there.
-fn every_nix(test: &str) -> Vec<Nix> {
-    let modern = std::env::var_os("NIXCACHE_TEST_MODERN_NIX").map(PathBuf::from);
-    if modern.is_none() {
-        skipped(&format!("{test}, with a recent Nix"), "NIXCACHE_TEST_MODERN_NIX, the directory of its programs");
-    }
-    let installed = Command::new("nix").arg("--version").output().is_ok();
-    if !installed {
-        skipped(test, "nix, of Debian's nix-bin");
-    }
-    let programs = installed.then_some(None).into_iter().chain(modern.map(Some));
-    let nix = |programs| Nix { programs, directory: tempfile::tempdir().unwrap(), variables: Vec::new() };
-    programs.map(nix).collect()
-}
-
-impl Nix {
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn try_run(&self, tool: &str, arguments: &[&str]) -> Output {
-        let program = self.programs.as_ref().map_or_else(|| tool.into(), |programs| programs.join(tool));
-        Command::new(program)
-            .args(arguments)
-            .current_dir(self.directory.path())
-            .env_clear()
-            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-            .env("HOME", self.path("home"))
-            .env("NIX_CONF_DIR", self.path("configuration"))
-            .env("NIX_CONFIG", CONFIGURATION)
-            .envs(self.variables.iter().map(|(name, value)| (name, value)))
-            .output()
-            .expect("Nix starts")
-    }
-
-    #[track_caller]
-    fn run(&self, tool: &str, arguments: &[&str]) -> String {
-        let output = self.try_run(tool, arguments);
-        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    /// Substitutes a path, and all that it refers to, into a new store.
-    fn substitute(&self, store: &str, path: &str, from: &str, key: &str) -> Output {
-        let store = self.path(store);
-        let trust = ["--option", "substituters", from, "--option", "trusted-public-keys", key];
-        self.try_run("nix-store", &[&["--store", &store, "-r", path][..], &trust].concat())
-    }
-
-    fn can_read_s3(&self) -> bool {
-        // Debian's 2.8 is built without it, and says so.
-        let output =
-            self.try_run("nix", &["path-info", "--store", "s3://none?endpoint=127.0.0.1:9&scheme=http", "--all"]);
-        let text = String::from_utf8_lossy(&output.stderr);
-        !text.contains("don't know how to open Nix store") && !text.contains("not supported")
-    }
-}
-
-impl Drop for Nix {
-    fn drop(&mut self) {
-        // Nix makes its store read-only.
-        let _ = Command::new("chmod").args(["-R", "u+w", self.directory.path().to_str().unwrap()]).output();
-    }
+/// Debian's 2.8 is built without S3, and says so.
+fn can_read_s3(nix: &Nix) -> bool {
+    let output = nix.try_run("nix", &["path-info", "--store", "s3://none?endpoint=127.0.0.1:9&scheme=http", "--all"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    !text.contains("don't know how to open Nix store") && !text.contains("not supported")
 }
 
 #[test]
 fn nix_substitutes_from_a_bucket_with_a_node_down() {
     const NAME: &str = "nix_substitutes_from_a_bucket_with_a_node_down";
-    let nixes: Vec<Nix> = every_nix(NAME).into_iter().filter(Nix::can_read_s3).collect();
+    let nixes: Vec<Nix> = Nix::all(NAME).into_iter().filter(can_read_s3).collect();
     if nixes.is_empty() {
         return skipped(NAME, "a Nix that was built with S3, which Debian's 2.8 is not");
     }
@@ -120,7 +43,7 @@ fn nix_substitutes_from_a_bucket_with_a_node_down() {
     assert!(cold.stderr.contains("Published"), "{cold}");
     garage.kill(2);
     for mut nix in nixes {
-        nix.variables = variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect();
+        nix.set(variables.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         let listed = nix.try_run("nix", &["path-info", "--store", &url, "--all"]);
         // Debian's 2.34 reads public buckets alone: it is built without what signs requests, and Garage has no such
         // buckets.
@@ -138,7 +61,7 @@ fn nix_substitutes_from_a_bucket_with_a_node_down() {
             let output = nix.substitute("store", path, &url, &key.public().to_string());
             assert!(output.status.success(), "{path}: {}", String::from_utf8_lossy(&output.stderr));
         }
-        let store = nix.path("store");
+        let store = nix.path("store").into_string();
         let public = key.public().to_string();
         let verify = ["store", "verify", "--store", &store, "--recursive", "--sigs-needed", "1"];
         nix.run("nix", &[&verify[..], &["--option", "trusted-public-keys", &public], &paths].concat());
@@ -153,7 +76,7 @@ struct Server {
 
 impl Server {
     fn start(nix: &Nix, arguments: &[&str]) -> Self {
-        let [tokens, data] = [nix.path("tokens.toml"), nix.path("data")];
+        let [tokens, data] = ["tokens.toml", "data"].map(|name| nix.path(name).into_string());
         let mut process = Command::new(binary_directory().join("cargo-nixcache"))
             .args(["nixcache", "serve", "--listen", "127.0.0.1:0", "--data", &data, "--tokens", &tokens])
             .args(arguments)
@@ -179,11 +102,11 @@ impl Drop for Server {
 #[test]
 fn nix_copies_to_our_server_and_back_over_tls() {
     const NAME: &str = "nix_copies_to_our_server_and_back_over_tls";
-    for mut nix in every_nix(NAME) {
+    for mut nix in Nix::all(NAME) {
         fs::create_dir_all(nix.path("home")).unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
         let [certificate, key, netrc, tokens] =
-            ["certificate.pem", "key.pem", "netrc", "tokens.toml"].map(|name| nix.path(name));
+            ["certificate.pem", "key.pem", "netrc", "tokens.toml"].map(|name| nix.path(name).into_string());
         fs::write(&certificate, made.cert.pem()).unwrap();
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let signing = SecretKey::generate("served-1".parse().unwrap(), &[3; 32]);
@@ -194,7 +117,7 @@ fn nix_copies_to_our_server_and_back_over_tls() {
             .unwrap();
         let token = String::from_utf8(token.stdout).unwrap();
         fs::write(&netrc, format!("machine localhost login anyone password {token}\n")).unwrap();
-        let secret = nix.path("secret");
+        let secret = nix.path("secret").into_string();
         let server =
             Server::start(&nix, &["--tls-certificate", &certificate, "--tls-key", &key, "--signing-key", &secret]);
         assert!(server.url.starts_with("https://"), "{}", server.url);
@@ -207,19 +130,19 @@ fn nix_copies_to_our_server_and_back_over_tls() {
         )
         .unwrap();
         fs::write(nix.path("tree/small"), "small\n").unwrap();
-        let [from, to, tree] = ["a", "b", "tree"].map(|name| nix.path(name));
-        let path = nix.run("nix-store", &["--store", &from, "--add", &tree]);
+        let [from, to, tree] = ["a", "b", "tree"].map(|name| nix.path(name).into_string());
+        let path = nix.line("nix-store", &["--store", &from, "--add", &tree]);
         let copy = ["copy", "--netrc-file", &netrc, "--store", &from, "--to", &server.url, &path];
         assert!(!nix.try_run("nix", &copy).status.success(), "a certificate that nobody vouches for");
-        nix.variables = vec![("NIX_SSL_CERT_FILE".into(), certificate.clone())];
+        nix.set([("NIX_SSL_CERT_FILE".to_owned(), certificate.clone())]);
         nix.run("nix", &copy);
         // It would remember its narinfos as it sent them, without the server's signature.
-        let _ = fs::remove_dir_all(nix.path("home/.cache"));
+        nix.forget();
         let fetched = nix.substitute("b", &path, &server.url, &signing.public().to_string());
         assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
         assert_eq!(fs::read(format!("{to}{path}/large")).unwrap(), fs::read(nix.path("tree/large")).unwrap());
         let public = signing.public().to_string();
-        let third = nix.path("c");
+        let third = nix.path("c").into_string();
         let trust = ["--option", "trusted-public-keys", &public];
         nix.run("nix", &[&["copy", "--store", &third, "--from", &server.url, &path][..], &trust].concat());
         let verify = ["store", "verify", "--store", &third, "--recursive", "--sigs-needed", "1", &path];
