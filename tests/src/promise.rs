@@ -100,7 +100,8 @@ impl Promise {
         let rustdoc = self.compilers == Compilers::OnlyRustdoc;
         let calls: Vec<_> = outcome.compiled.iter().filter(|call| !(rustdoc && call.starts_with("rustdoc "))).collect();
         assert!(calls.is_empty(), "compilers were called: {calls:?}\n{outcome}");
-        let programs: Vec<_> = ran(outcome).filter(|program| !(rustdoc && program.ends_with("/rustdoc"))).collect();
+        let is_rustdoc = |program: &&str| program.rsplit('/').next() == Some("rustdoc");
+        let programs: Vec<_> = ran(outcome).filter(|program| !(rustdoc && is_rustdoc(program))).collect();
         assert!(programs.is_empty(), "cargo ran {programs:?}\n{outcome}");
     }
 }
