@@ -102,9 +102,13 @@
       };
 
       nixosModules = {
-        server = {
-          imports = [ ./nix/module.nix ];
-        };
+        server =
+          { pkgs, lib, ... }:
+          {
+            imports = [ ./examples/server/module.nix ];
+            # Where nothing else is given.
+            services.nixcache.package = lib.mkDefault (package pkgs);
+          };
         default = self.nixosModules.server;
       };
     };

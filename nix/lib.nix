@@ -66,6 +66,7 @@ let
         memberSource = call ./lib/internal/memberSource.nix;
         runScript = call ./lib/internal/runScript.nix;
         mkHook = call ./lib/internal/mkHook.nix;
+        nixcacheLock = call ./lib/internal/nixcacheLock.nix;
       };
 
       # Sources
@@ -115,8 +116,14 @@ let
       forgetStubsHook = call ./lib/forgetStubsHook.nix;
       memberLayersHook = call ./lib/memberLayersHook.nix;
       buildWorkspace = call ./lib/buildWorkspace.nix;
+      fetchOutput = call ./lib/fetchOutput.nix;
       buildNif = call ./lib/buildNif.nix;
+      fetchNif = call ./lib/fetchNif.nix;
+      warmArtifacts = call ./lib/warmArtifacts.nix;
+      restoreHook = call ./lib/restoreHook.nix;
+      collectHook = call ./lib/collectHook.nix;
       cacheConfig = call ./lib/cacheConfig.nix;
+      postBuildHook = call ./lib/postBuildHook.nix;
     };
 
   makeScope =

@@ -65,6 +65,13 @@ let
       url = "https://x";
       publicKey = "x-1:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=";
     }).nixos.substituters [ "https://x" ];
+    "a store path by its content" = throws (
+      nixcacheLib.fetchOutput {
+        path = "/tmp/x";
+        narHash = "sha256-AAAA";
+        caches = [ "https://x" ];
+      }
+    );
     "an overridden tool" =
       same ((nixcacheLib.overrideScope (_: _: { cargo = "mine"; })).internal.text.hasPrefix "a" "ab") true;
     "an overridden toolchain" = same (nixcacheLib.overrideToolchain "mine").rustc "mine";

@@ -6,8 +6,9 @@
 #   nifs.<member>       of members that use rustler: the library that Erlang loads
 #   checks.<member>-test, checks.<member>-clippy, checks.fmt
 #
-# A member's derivation has a second output, `layer`: what it compiled, for the members that need it. Cargo unifies
-# features by what is selected, so `deps` builds what each member selects, one after the other.
+# A member's derivation has a second output: what it compiled, for the members that need it. That is a `layer` of the
+# target directory; with `warmArtifacts` it is `units`, records that are in place wherever a derivation builds. Cargo
+# unifies features by what is selected, so `deps` builds what each member selects, one after the other.
 {
   internal,
   mkCargoDerivation,
@@ -16,6 +17,8 @@
   clippy,
   forgetStubsHook,
   memberLayersHook,
+  restoreHook,
+  collectHook,
   installFromCargoBuildLogHook,
   removeReferencesToRustToolchainHook,
   removeReferencesToVendoredSourcesHook,
@@ -32,6 +35,7 @@
   members ? { },
   # Attributes of the dependencies' derivation alone.
   deps ? { },
+  # Built units, from the function of the same name.
   warmArtifacts ? null,
   ...
 }@args:
@@ -74,14 +78,14 @@ let
 
   dependencies = mkCargoDerivation (
     common
-    // text.optionalAttrs (warmArtifacts != null) { inherit warmArtifacts; }
     // {
       pname = "${workspaceName}-deps";
       version = "0";
       src = skeletonSource;
       cargoArtifacts = null;
       cargoKeptPackages = skeleton.kept;
-      doInstallCargoArtifacts = true;
+      # With units, those are what is handed on.
+      doInstallCargoArtifacts = !isWarm;
       inherit doCheck;
       buildPhaseCargoCommand = text.lines (map (package: "cargoWithProfile build ${selection package}") checked);
       checkPhaseCargoCommand = text.lines (
@@ -91,13 +95,26 @@ let
         '') checked
       );
     }
+    // text.optionalAttrs isWarm {
+      outputs = [
+        "out"
+        "units"
+      ];
+    }
     // deps
     // {
-      nativeBuildInputs = args.nativeBuildInputs or [ ] ++ deps.nativeBuildInputs or [ ] ++ [ forgetStubsHook ];
+      nativeBuildInputs =
+        args.nativeBuildInputs or [ ]
+        ++ deps.nativeBuildInputs or [ ]
+        ++ [ forgetStubsHook ]
+        ++ text.optionals isWarm (warmArtifacts.hooks ++ [ collectHook ]);
     }
   );
 
-  # The layers of what a member needs, each after those that it needs itself.
+  isWarm = warmArtifacts != null;
+  layerOutput = if isWarm then "units" else "layer";
+
+  # What the derivations of the members that a member needs have compiled.
   layers =
     package:
     let
@@ -105,17 +122,39 @@ let
         workspace.closure (needed: needed.linked) package
       );
     in
-    map (directory: derivations.${workspace.byDirectory.${directory}.name}.layer) (
+    map (directory: derivations.${workspace.byDirectory.${directory}.name}.${layerOutput}) (
       builtins.filter (directory: workspace.byDirectory.${directory}.isMember) directories
     );
 
+  # How a derivation gets what others compiled.
+  onTopOf =
+    given:
+    if isWarm then
+      {
+        cargoArtifacts = null;
+        hooks = [
+          (restoreHook {
+            inherit (warmArtifacts) list;
+            units = [ dependencies.units ] ++ given;
+          })
+        ];
+      }
+    else
+      {
+        cargoArtifacts = dependencies;
+        memberLayers = given;
+        hooks = [ memberLayersHook ];
+      };
+
   attributesOf =
-    package:
+    package: given:
     let
       own = members.${package.name} or { };
+      base = onTopOf given;
     in
     common
     // builtins.removeAttrs own [ "extraPaths" ]
+    // builtins.removeAttrs base [ "hooks" ]
     // {
       inherit (package) version;
       src = internal.memberSource {
@@ -129,16 +168,14 @@ let
         member = package;
         extraPaths = own.extraPaths or [ ];
       };
-      cargoArtifacts = dependencies;
       doInstallCargoArtifacts = false;
-      nativeBuildInputs = args.nativeBuildInputs or [ ] ++ own.nativeBuildInputs or [ ] ++ [ memberLayersHook ];
-      memberLayers = layers package;
+      nativeBuildInputs = args.nativeBuildInputs or [ ] ++ own.nativeBuildInputs or [ ] ++ base.hooks;
     };
 
   derivation =
     package:
     let
-      attributes = attributesOf package;
+      attributes = attributesOf package (layers package);
     in
     mkCargoDerivation (
       attributes
@@ -146,7 +183,7 @@ let
         pname = package.name;
         outputs = [
           "out"
-          "layer"
+          layerOutput
         ];
         doCheck = false;
         buildPhaseCargoCommand = ''
@@ -164,7 +201,8 @@ let
           installFromCargoBuildLogHook
           removeReferencesToRustToolchainHook
           removeReferencesToVendoredSourcesHook
-        ];
+        ]
+        ++ text.optional isWarm collectHook;
       }
     );
   derivations = builtins.listToAttrs (
@@ -178,13 +216,12 @@ let
   check =
     package: suffix: more:
     let
-      attributes = attributesOf package;
+      attributes = attributesOf package (layers package ++ [ derivations.${package.name}.${layerOutput} ]);
     in
     mkCargoDerivation (
       attributes
       // {
         pname = "${package.name}-${suffix}";
-        memberLayers = attributes.memberLayers ++ [ derivations.${package.name}.layer ];
       }
       // more attributes
     );
@@ -220,7 +257,7 @@ in
     map (package: {
       inherit (package) name;
       value = buildNif (
-        attributesOf package
+        attributesOf package (layers package)
         // {
           pname = package.name;
           inherit cargoExtraArgs;

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 
 use camino::Utf8PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use nixcache_core::nix::{KeyName, PublicKey};
+use nixcache_core::nix::{KeyName, PublicKey, Sha256, StorePath};
 
 /// The program as cargo runs it: `cargo-nixcache nixcache …`.
 #[derive(Debug, Parser)]
@@ -134,6 +134,9 @@ pub(crate) enum Command {
     },
     /// Publish what the store holds for a build
     Push {
+        /// Publish the units in this directory, as a derivation with `collectHook` leaves them, in place of a build's
+        #[arg(long, value_name = "DIR")]
+        from: Option<Utf8PathBuf>,
         /// Cargo's command and arguments [default: build]
         #[arg(value_name = "CARGO ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<OsString>,
@@ -151,6 +154,38 @@ pub(crate) enum Command {
     },
     /// Trust and use a cache: show its keys, ask, and write your own configuration file
     Use(Box<UseArguments>),
+    /// What Nix derivations and the flake helper need
+    Nix {
+        #[command(subcommand)]
+        command: NixCommand,
+    },
+    /// Pack the target directory as crane's derivations expect it
+    Export {
+        /// The form
+        #[arg(long, value_enum)]
+        format: ArchiveFormat,
+        /// The directory that gets `target.tar.zst`
+        #[arg(long, value_name = "DIR", default_value = ".")]
+        out: Utf8PathBuf,
+        /// What was imported before: only what is newer is packed, and the archive goes on from there
+        #[arg(long, value_name = "PATH")]
+        previous: Option<Utf8PathBuf>,
+        /// The target directory [default: cargo's]
+        #[arg(long, value_name = "DIR")]
+        target_dir: Option<Utf8PathBuf>,
+    },
+    /// Unpack what a derivation of crane's left into the target directory
+    Import {
+        /// The form
+        #[arg(long, value_enum)]
+        format: ArchiveFormat,
+        /// The derivation's output, or the archive in it
+        #[arg(value_name = "PATH")]
+        from: Utf8PathBuf,
+        /// The target directory [default: cargo's]
+        #[arg(long, value_name = "DIR")]
+        target_dir: Option<Utf8PathBuf>,
+    },
     /// Show the settings, and where each came from
     Config {
         /// As JSON
@@ -184,10 +219,11 @@ impl Command {
         match self {
             Self::Cargo(arguments)
             | Self::Deps { arguments }
-            | Self::Push { arguments }
+            | Self::Push { arguments, .. }
             | Self::Pull { arguments }
             | Self::Plan { arguments, .. }
-            | Self::Why { arguments, .. } => Some(arguments),
+            | Self::Why { arguments, .. }
+            | Self::Nix { command: NixCommand::Lock { arguments, .. } } => Some(arguments),
             _ => None,
         }
     }
@@ -213,6 +249,61 @@ pub(crate) struct UseArguments {
     /// Show what would be written, and write nothing
     #[arg(long)]
     pub(crate) dry_run: bool,
+}
+
+/// What to do for Nix.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum NixCommand {
+    /// Write which units derivations may take from caches, by content
+    Lock {
+        /// The file
+        #[arg(long, value_name = "FILE", default_value = "nixcache.lock")]
+        file: Utf8PathBuf,
+        /// The name that it gets in the file [default: the command and arguments]
+        #[arg(long, value_name = "NAME")]
+        name: Option<String>,
+        /// Cargo's command and arguments [default: build]
+        #[arg(value_name = "CARGO ARGUMENTS", trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<OsString>,
+    },
+    /// Fetch one store path whose content is known
+    Fetch {
+        /// The path under which it was published
+        path: StorePath,
+        /// The hash of its NAR
+        #[arg(long, value_name = "HASH")]
+        nar_hash: Sha256,
+        /// Where it goes
+        #[arg(long, value_name = "PATH")]
+        out: Utf8PathBuf,
+        /// Caches to fetch from, before those of the settings
+        #[arg(long, value_name = "URL")]
+        from: Vec<String>,
+    },
+    /// Take units into the store that are unpacked in directories
+    Import {
+        /// The directories, or directories of them
+        paths: Vec<Utf8PathBuf>,
+        /// A file that names more of them, one a line
+        #[arg(long, value_name = "FILE")]
+        list: Option<Utf8PathBuf>,
+    },
+    /// Unpack all units of the store into a directory
+    Export {
+        /// The directory
+        #[arg(long, value_name = "DIR")]
+        out: Utf8PathBuf,
+        /// A file that names directories of units that are not wanted, one a line
+        #[arg(long, value_name = "FILE")]
+        without: Option<Utf8PathBuf>,
+    },
+}
+
+/// The forms of archives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ArchiveFormat {
+    /// `target.tar.zst`, with a link to the one before it
+    Crane,
 }
 
 /// What to do about keys.

@@ -8,7 +8,7 @@ use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 use nixcache_core::cargo::arguments::CargoCommand;
 
-use crate::arguments::{Cargo, Command, KeyCommand, Nixcache, Options};
+use crate::arguments::{ArchiveFormat, Cargo, Command, KeyCommand, NixCommand, Nixcache, Options};
 use crate::build::{Build, Scope};
 use crate::commands;
 use crate::exit;
@@ -54,13 +54,30 @@ pub(crate) fn run() -> ExitCode {
         Command::Verify { repair } => commands::store::verify(&settings, repair),
         Command::List { json, filter } => commands::store::list(&settings, json, filter.as_deref()),
         Command::Stats { json } => commands::store::stats(&settings, json),
-        Command::Push { arguments } => commands::push::run(&settings, &with_command(arguments)),
+        Command::Push { from: Some(directory), .. } => commands::nix::push::run(&settings, &directory),
+        Command::Push { from: None, arguments } => commands::push::run(&settings, &with_command(arguments)),
         Command::Pull { arguments } => commands::pull::run(&settings, &with_command(arguments)),
         Command::Key { command: KeyCommand::Generate { name } } => commands::key::generate(&settings, name),
         Command::Key { command: KeyCommand::Public } => commands::key::public(&settings),
         Command::Use(mut arguments) => {
             arguments.dry_run |= dry_run;
             commands::use_cache::run(&settings, &arguments, options.offline)
+        }
+        Command::Nix { command } => match command {
+            NixCommand::Lock { file, name, arguments } => {
+                commands::nix::lock::run(&settings, &file, name, &with_command(arguments))
+            }
+            NixCommand::Fetch { path, nar_hash, out, from } => {
+                commands::nix::fetch::run(&settings, &path, nar_hash, &out, &from)
+            }
+            NixCommand::Import { paths, list } => commands::nix::import::run(&settings, paths, list.as_deref()),
+            NixCommand::Export { out, without } => commands::nix::export::run(&settings, &out, without.as_deref()),
+        },
+        Command::Export { format: ArchiveFormat::Crane, out, previous, target_dir } => {
+            commands::crane::export(&out, previous.as_deref(), target_dir)
+        }
+        Command::Import { format: ArchiveFormat::Crane, from, target_dir } => {
+            commands::crane::import(&from, target_dir)
         }
         Command::Config { json } => commands::config::run(&settings, json),
         Command::Doctor => commands::doctor::run(&settings),

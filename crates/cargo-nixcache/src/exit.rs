@@ -22,3 +22,5 @@ pub(crate) const NOT_AGREED: u8 = 77;
 pub(crate) const SERVE: u8 = 78;
 /// A NIF was refused, can't be had, or isn't the one that was locked.
 pub(crate) const NIF: u8 = 79;
+/// Units, lock files or target directories for Nix can't be read or written.
+pub(crate) const NIX: u8 = 80;

@@ -1,8 +1,9 @@
 //! The caches of a build, for a caller that is not asynchronous: a small runtime, and what all requests share.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use nixcache_core::nix::{NarInfo, SecretKey, StorePath, StorePathHash, TrustedKeys, Verified};
+use nixcache_core::nix::{NarInfo, SecretKey, Sha256, StorePath, StorePathHash, TrustedKeys, Verified};
 use tokio::runtime::{Handle, Runtime};
 use tokio::sync::Semaphore;
 use url::Url;
@@ -14,7 +15,7 @@ use crate::credentials::Credentials;
 use crate::event::{Listener, RemoteEvent};
 use crate::network::{self, NetworkOptions};
 use crate::publish::Publisher;
-use crate::set::{Answer, Answers, Member};
+use crate::set::{Answer, Answers, Member, Trust};
 
 /// Threads for the network. Decompression and unpacking have threads of their own.
 const THREADS: usize = 2;
@@ -28,6 +29,9 @@ pub struct RemoteOptions {
     pub publish: Vec<CacheUrl>,
     /// Whose signatures count.
     pub trusted_keys: TrustedKeys,
+    /// Paths whose content is known already, from a lock file for example: the hashes of their NARs. For these no
+    /// signature counts, and none is needed.
+    pub pinned: BTreeMap<StorePath, Sha256>,
     /// Signs what is published. Without it nothing is signed here: a server may do it.
     pub secret_key: Option<SecretKey>,
     /// What to prove who we are with.
@@ -83,7 +87,7 @@ pub enum RemoteError {
 pub(crate) struct Shared {
     members: Vec<Arc<Member>>,
     pub(crate) publishers: Vec<Arc<Publisher>>,
-    keys: Arc<TrustedKeys>,
+    trust: Arc<Trust>,
     pub(crate) secret_key: Option<SecretKey>,
     listener: Listener,
     /// NARs that may be fetched at once.
@@ -94,7 +98,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn ask(&self, path: &StorePath) -> Answers {
-        Answers::ask(&self.members, path, Arc::clone(&self.keys), Arc::clone(&self.listener))
+        Answers::ask(&self.members, path, Arc::clone(&self.trust), Arc::clone(&self.listener))
     }
 
     /// Says which paths will be asked for.
@@ -171,7 +175,7 @@ impl Remote {
         let shared = Shared {
             members,
             publishers,
-            keys: Arc::new(options.trusted_keys),
+            trust: Arc::new(Trust { keys: options.trusted_keys, pinned: options.pinned }),
             secret_key: options.secret_key,
             listener,
             nars: Semaphore::new(options.network.nars_at_once),

@@ -1,6 +1,6 @@
 //! The caches that are asked, and how long for each: every request to a cache goes through its [`Guard`].
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
-use nixcache_core::nix::{Asked, NarInfo, NarUrl, StorePath, StorePathHash, TrustedKeys, Verified};
+use nixcache_core::nix::{Asked, NarInfo, NarUrl, Sha256, StorePath, StorePathHash, TrustedKeys, Verified};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::breaker::{Breaker, Dead, Kind, SIGN_OF_LIFE, Waiting};
@@ -242,6 +242,14 @@ impl Pieces {
     }
 }
 
+/// What makes a claim more than one.
+pub(crate) struct Trust {
+    /// Whose signatures count.
+    pub(crate) keys: TrustedKeys,
+    /// Paths whose content is known.
+    pub(crate) pinned: BTreeMap<StorePath, Sha256>,
+}
+
 /// What a cache answered that can be believed.
 pub(crate) struct Answer {
     pub(crate) member: Arc<Member>,
@@ -255,7 +263,7 @@ type Pending = tokio::task::JoinHandle<Result<Option<Bytes>, CacheError>>;
 pub(crate) struct Answers {
     path: StorePath,
     pending: std::vec::IntoIter<(Arc<Member>, Pending)>,
-    keys: Arc<TrustedKeys>,
+    trust: Arc<Trust>,
     listener: Listener,
     /// What went wrong last, if nothing better is to be said in the end.
     pub(crate) error: Option<FetchError>,
@@ -263,7 +271,7 @@ pub(crate) struct Answers {
 
 impl Answers {
     /// Asks all caches at once.
-    pub(crate) fn ask(members: &[Arc<Member>], path: &StorePath, keys: Arc<TrustedKeys>, listener: Listener) -> Self {
+    pub(crate) fn ask(members: &[Arc<Member>], path: &StorePath, trust: Arc<Trust>, listener: Listener) -> Self {
         let open = members.iter().filter(|member| !member.guard.is_left_out());
         let asked = open.map(|member| {
             let (asked, path) = (Arc::clone(member), path.clone());
@@ -271,7 +279,7 @@ impl Answers {
             (Arc::clone(member), tokio::spawn(async move { asked.narinfo(&path).await }))
         });
         let pending = asked.collect::<Vec<_>>().into_iter();
-        Self { path: path.clone(), pending, keys, listener, error: None }
+        Self { path: path.clone(), pending, trust, listener, error: None }
     }
 
     /// The next answer that can be believed.
@@ -297,7 +305,8 @@ impl Answers {
         }
     }
 
-    /// A narinfo that is signed by a trusted key, or is about a path that its content names.
+    /// A narinfo that is signed by a trusted key, or is about a path that its content names, or has the content that is
+    /// known already.
     fn believe(&self, member: &Member, bytes: &[u8]) -> Result<Verified<NarInfo>, FetchError> {
         let (cache, path) = (member.guard.shown.clone(), self.path.clone());
         let narinfo = match NarInfo::parse(bytes, Asked::Path(&self.path)) {
@@ -311,7 +320,11 @@ impl Answers {
         if let Some(Ok(narinfo)) = by_content {
             return Ok(narinfo);
         }
-        self.keys.verify(narinfo).map_err(|error| {
+        let believed = match self.trust.pinned.get(&self.path) {
+            Some(expected) => Verified::by_hash(narinfo, expected),
+            None => self.trust.keys.verify(narinfo),
+        };
+        believed.map_err(|error| {
             (self.listener)(RemoteEvent::NotTrusted { cache: cache.clone(), path, error: error.clone() });
             FetchError::NotTrusted { cache, source: error }
         })

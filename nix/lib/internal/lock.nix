@@ -94,5 +94,36 @@ rec {
     in
     lock // { package = map changed (packages lock); };
 
-  write = lock: toml lock;
+  # In cargo's own form: there are readers that go line by line.
+  write =
+    lock:
+    let
+      field = package: name: text.optionalString (package ? ${name}) "${name} = ${builtins.toJSON package.${name}}\n";
+      list =
+        package: name:
+        text.optionalString (package.${name} or [ ] != [ ]) (
+          "${name} = [\n${builtins.concatStringsSep "" (map (entry: " ${builtins.toJSON entry},\n") package.${name})}]\n"
+        );
+      entry =
+        package:
+        "\n[[package]]\n"
+        + builtins.concatStringsSep "" (
+          map (field package) [
+            "name"
+            "version"
+            "source"
+            "checksum"
+          ]
+        )
+        + list package "dependencies"
+        + field package "replace";
+    in
+    text.optionalString (lock ? version) "version = ${toString lock.version}\n"
+    + builtins.concatStringsSep "" (map entry (packages lock))
+    + toml (
+      builtins.removeAttrs lock [
+        "package"
+        "version"
+      ]
+    );
 }

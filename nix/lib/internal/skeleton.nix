@@ -242,7 +242,7 @@ let
       }
     ]
     ++ map (program: file { stub = "program"; } program.path) programs
-    # A library wins over a program of the same file.
+    # A program may have the file of a library: the first of a name counts, and a program must have a `main`.
     ++ text.optional (package.lib != null) (
       file { stub = if isProcMacro package.lib then "macro" else "library"; } package.lib.path
     )

@@ -10,10 +10,13 @@ shopt -s nullglob
 runHook() {
   local name="$1" command
   local -n hooks="${name}Hooks"
-  for command in ${hooks[@]+"${hooks[@]}"}; do
+  # As nixpkgs does it: hooks may look at variables that are not set.
+  set +u
+  for command in "${hooks[@]}"; do
     eval "$command"
   done
   if declare -F "$name" >/dev/null; then "$name"; elif [ -n "${!name-}" ]; then eval "${!name}"; fi
+  set -u
 }
 for phase in Unpack Patch Configure Build Check Install Fixup; do
   declare -a "pre${phase}Hooks=()" "post${phase}Hooks=()"
@@ -34,7 +37,7 @@ defaultUnpack() {
     name="${name:33}"
     cp -r --preserve=timestamps --no-preserve=ownership "$src" "$name"
     chmod -R u+w "$name"
-    cd "$name"
+    sourceRoot="$name"
   fi
   runHook postUnpack
 }
@@ -54,5 +57,6 @@ genericBuild() {
     local name="${phase}Phase"
     echo "phase: $name"
     if [ -n "${!name-}" ]; then eval "${!name}"; else "default${phase^}"; fi
+    if [ "$phase" = unpack ]; then cd "${sourceRoot:-.}"; fi
   done
 }

@@ -169,3 +169,52 @@ fn a_nif_has_its_library_where_erlang_looks() {
     let log = place.fail("nix-build", &["--no-out-link", "--expr", whole]);
     assert!(log.contains("has no nif_init"), "{log}");
 }
+
+#[test]
+fn the_post_build_hook_fails_no_build_and_forgets_no_path() {
+    let Some(place) = Place::new("the_post_build_hook_fails_no_build_and_forgets_no_path") else { return };
+    let calls = place.path("calls");
+    place.write(
+        "nix-stand-in/bin/nix",
+        &format!(
+            "#!/bin/sh\n[ -e {down} ] && exit 1\ncase \"$*\" in *copy*) for path; do :; done; echo \"$path\" >>{calls} ;; esac\n",
+            down = place.path("down").display(),
+            calls = calls.display()
+        ),
+    );
+    let stand_in = place.path("nix-stand-in/bin/nix");
+    std::fs::set_permissions(&stand_in, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let queue = place.path("queue/paths");
+    let (hook, _) = place.build(&format!(
+        "lib.postBuildHook {{ to = \"https://cache.example\"; secretKeyFile = \"/etc/nix/key\"; queue = \"{}\"; nix = \"{}\"; }}",
+        queue.display(),
+        place.path("nix-stand-in").display()
+    ));
+    let built = |paths: &str| {
+        let status = Command::new(&hook).env("OUT_PATHS", paths).status().unwrap();
+        assert!(status.success());
+        // What runs in the background holds this lock until it is done.
+        let lock = place.path("queue/paths.lock");
+        while !lock.exists() {
+            std::thread::yield_now();
+        }
+        assert!(Command::new("flock").arg(&lock).arg("true").status().unwrap().success());
+    };
+    let (one, two) = (place.path("lib.nix"), place.path("nix/lib.nix"));
+    place.write("down", "");
+    built(one.to_str().unwrap());
+    assert!(!calls.exists());
+    std::fs::remove_file(place.path("down")).unwrap();
+    built(two.to_str().unwrap());
+    // The process may have begun after the lock was looked at.
+    let mut copied = String::new();
+    while copied.lines().count() < 2 {
+        copied = std::fs::read_to_string(&calls).unwrap_or_default();
+        std::thread::yield_now();
+    }
+    let mut copied: Vec<&str> = copied.lines().collect();
+    copied.sort_unstable();
+    let mut expected = vec![one.to_str().unwrap(), two.to_str().unwrap()];
+    expected.sort_unstable();
+    assert_eq!(copied, expected);
+}

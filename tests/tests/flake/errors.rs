@@ -67,4 +67,42 @@ fn what_is_wrong_with_caches_and_outputs_is_said_with_the_remedy() {
         "lib.cacheConfig { url = \"https://cache.example\"; publicKey = \"cache.example-1:short\"; }",
     );
     assert!(ours(&error).contains("is no public key"), "{error}");
+    let error =
+        place.evaluation_error("(lib.fetchOutput { path = \"/tmp/x\"; narHash = \"\"; caches = [ \"x\" ]; }).drvPath");
+    assert!(ours(&error).contains("is no store path"), "{error}");
+    let error = place.evaluation_error(
+        "(lib.fetchOutput { path = \"/nix/store/vjjjypqlg1pgfwnjjbzxr8nd5x41laka-x\"; narHash = \"\"; }).drvPath",
+    );
+    assert!(ours(&error).contains("nowhere to take") && ours(&error).contains("`caches"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_a_lock_of_units_is_said_with_the_remedy() {
+    let Some(place) = Place::new("what_is_wrong_with_a_lock_of_units_is_said_with_the_remedy") else { return };
+    let warm = |more: &str| {
+        place.evaluation_error(&format!(
+            "(lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"https://cache.example\" ]; {more} }}).list.drvPath"
+        ))
+    };
+    let error = warm("");
+    assert!(ours(&error).contains("there is no") && ours(&error).contains("cargo nixcache nix lock"), "{error}");
+    place.write("nixcache.lock", "version = 2\n");
+    let error = warm("");
+    assert!(ours(&error).contains("is of version 2") && ours(&error).contains("from one release"), "{error}");
+    place.write("nixcache.lock", "version = 1\n[units.riscv64-linux.build]\nrecords = []\n");
+    let error = warm("system = \"x86_64-linux\";");
+    assert!(ours(&error).contains("no units for x86_64-linux") && ours(&error).contains("riscv64-linux"), "{error}");
+    let error = warm("system = \"riscv64-linux\"; selections = [ \"test\" ];");
+    assert!(ours(&error).contains("no selection `test`") && ours(&error).contains("-- test"), "{error}");
+    let nif =
+        "(lib.fetchNif { lock = ./nixcache.lock; nif = \"demo\"; caches = [ \"https://cache.example\" ]; }).drvPath";
+    place.write("nixcache.lock", "version = 1\n");
+    let error = place.evaluation_error(nif);
+    assert!(ours(&error).contains("no NIF `demo`") && ours(&error).contains("nif lock"), "{error}");
+    place.write(
+        "nixcache.lock",
+        "version = 1\n[nif.demo]\n[[nif.demo.files]]\ntarget = \"other\"\nnif-version = \"2.15\"\n",
+    );
+    let error = place.evaluation_error(nif);
+    assert!(ours(&error).contains("It has: other 2.15") && ours(&error).contains("nif lock"), "{error}");
 }

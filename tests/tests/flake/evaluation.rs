@@ -37,6 +37,7 @@ fn every_function_evaluates_purely() {
     place.write("user/nif/Cargo.toml", "[package]\nname = \"demo_nif\"\n[lib]\ncrate-type = [\"cdylib\"]\n");
     place.write("user/nif/Cargo.lock", "version = 4\n");
     place.write("user/nif/src/lib.rs", "");
+    place.write("user/nixcache.lock", LOCK);
     place.write("user/flake.nix", USER);
     let flake = format!("path:{}#functions", place.path("user").display());
     let (json, _) = place.succeed("nix", &["eval", "--json", &flake]);
@@ -47,6 +48,28 @@ fn every_function_evaluates_purely() {
     }
     assert!(functions.as_object().unwrap().len() > 20, "{functions}");
 }
+
+/// A lock file with one of each.
+const LOCK: &str = r#"version = 1
+
+[units.x86_64-linux.build]
+toolchain = "rustc 1.95.0"
+
+[[units.x86_64-linux.build.records]]
+key-path = "/nix/store/vjjjypqlg1pgfwnjjbzxr8nd5x41laka-cargo-serde-1.0.0"
+nar-hash = "sha256-KTIBEzm8rtLkyiP6ow9iEwE9vsUqevpJ+2BBa5yJzxc="
+path = "/nix/store/rgy3mk635ha257gr8x39pdr7bkpf84ma-cargo-serde-1.0.0"
+
+[nif.demo_nif]
+namespace = "main"
+version = "0.1.0"
+
+[[nif.demo_nif.files]]
+nar-hash = "sha256-KTIBEzm8rtLkyiP6ow9iEwE9vsUqevpJ+2BBa5yJzxc="
+nif-version = "2.15"
+path = "/nix/store/rgy3mk635ha257gr8x39pdr7bkpf84ma-cargo-serde-1.0.0"
+target = "x86_64-unknown-linux-gnu"
+"#;
 
 /// Everything that gives a derivation or a source. Flakes are evaluated purely.
 const USER: &str = r#"{
@@ -60,6 +83,8 @@ const USER: &str = r#"{
       on = common // { cargoArtifacts = lib.buildDepsOnly common; };
       workspace = lib.buildWorkspace { src = ./ws; };
       fileset = lib.fileset.commonCargoSources ./ws;
+      lock = ./nixcache.lock;
+      record = builtins.head (builtins.fromTOML (builtins.readFile lock)).units.x86_64-linux.build.records;
     in
     {
       functions = builtins.mapAttrs (_: value: value.drvPath or (toString value)) (
@@ -84,6 +109,14 @@ const USER: &str = r#"{
           shell = lib.devShell { checks = workspace.checks; };
           nif = lib.buildNif { src = ./nif; };
           workspaceDeps = workspace.deps;
+          postBuildHook = lib.postBuildHook { to = "https://cache.example"; nix = null; };
+          output = lib.fetchOutput { inherit (record) path; narHash = record.nar-hash; caches = [ "https://cache.example" ]; };
+          outputByNix = lib.fetchOutput { inherit (record) path; narHash = record.nar-hash; url = "https://cache.example/nar/x.nar"; };
+          restoreHook = lib.restoreHook { };
+          inherit (lib) collectHook;
+          nifOfLock = lib.fetchNif { inherit lock; nif = "demo_nif"; caches = [ "https://cache.example" ]; };
+          warm = (lib.warmArtifacts { inherit lock; caches = [ "https://cache.example" ]; }).list;
+          warmDeps = lib.buildDepsOnly (common // { warmArtifacts = lib.warmArtifacts { inherit lock; caches = [ "https://cache.example" ]; }; });
           inherit (lib)
             cargoHelperFunctionsHook
             configureCargoCommonVarsHook

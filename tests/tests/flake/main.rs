@@ -10,3 +10,4 @@ mod builds;
 mod errors;
 mod evaluation;
 mod place;
+mod warm;

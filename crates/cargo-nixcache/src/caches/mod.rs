@@ -5,12 +5,13 @@ mod hints;
 mod publish;
 mod sets;
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use camino::Utf8Path;
 use nixcache_core::environment::Environment;
-use nixcache_core::nix::SecretKey;
 use nixcache_core::nix::signature::KeyError;
+use nixcache_core::nix::{SecretKey, Sha256, StorePath};
 use nixcache_remote::{
     CacheUrl, Credentials, Netrc, NetworkOptions, Proxies, PublishReport, Remote, RemoteError, RemoteEvent,
     RemoteOptions, TransferError, certificate_file,
@@ -64,6 +65,16 @@ pub(crate) fn open(
     environment: &Environment,
     report: Report,
 ) -> Result<Option<Remote>, CachesError> {
+    open_pinned(settings, environment, report, BTreeMap::new())
+}
+
+/// Opens them to fetch paths whose content is known: the hashes of their NARs.
+pub(crate) fn open_pinned(
+    settings: &CacheSettings,
+    environment: &Environment,
+    report: Report,
+    pinned: BTreeMap<StorePath, Sha256>,
+) -> Result<Option<Remote>, CachesError> {
     if settings.fetch.is_empty() && settings.publish.is_empty() {
         return Ok(None);
     }
@@ -78,6 +89,7 @@ pub(crate) fn open(
         caches: settings.fetch.clone(),
         publish: settings.publish.clone(),
         trusted_keys: settings.trusted_keys.clone(),
+        pinned,
         secret_key,
         credentials,
         network,

@@ -2,10 +2,12 @@
 
 pub(crate) mod completions;
 pub(crate) mod config;
+pub(crate) mod crane;
 pub(crate) mod doctor;
 pub(crate) mod key;
 pub(crate) mod man;
 pub(crate) mod nif;
+pub(crate) mod nix;
 pub(crate) mod plan;
 pub(crate) mod pull;
 pub(crate) mod push;

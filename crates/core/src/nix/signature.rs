@@ -1,8 +1,8 @@
 //! Signatures: keys with names, as Nix keeps them in files, and who is trusted.
 //!
-//! A narinfo from a cache is only a claim. [`Verified`] is what it becomes when a trusted key has signed it, or when
-//! its path is named by its content; there is no other way to make one, so that what must not act on a mere claim
-//! takes a `Verified<NarInfo>`. A secret key is never printed: it has neither `Debug` nor `Display`.
+//! A narinfo from a cache is only a claim. [`Verified`] is what it becomes when a trusted key has signed it, when its
+//! path is named by its content, or when the hash of its content was known before; there is no other way to make one, so
+//! that what must not act on a mere claim takes a `Verified<NarInfo>`. A secret key is never printed: it has neither `Debug` nor `Display`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,6 +14,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
 use zeroize::Zeroizing;
 
+use super::hash::Sha256;
 use super::narinfo::{ContentAddress, NarInfo};
 use super::store_path::StorePath;
 
@@ -260,6 +261,14 @@ pub enum Unverified {
         /// The path that its content names.
         content_path: StorePath,
     },
+    /// Its NAR is another one than the one that is wanted.
+    #[error("believe the narinfo of {path}: it is about the content {found}, and another one is wanted")]
+    OtherHash {
+        /// The path that it is about.
+        path: StorePath,
+        /// The hash that it names.
+        found: Sha256,
+    },
 }
 
 impl Unverified {
@@ -279,7 +288,8 @@ fn names(keys: &[KeyName]) -> String {
     }
 }
 
-/// A value that somebody trusted vouches for. Only [`TrustedKeys::verify`] and [`Verified::by_content`] make one.
+/// A value that somebody trusted vouches for. Only [`TrustedKeys::verify`], [`Verified::by_content`] and
+/// [`Verified::by_hash`] make one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified<T>(T);
 
@@ -311,6 +321,15 @@ impl Verified<NarInfo> {
         let self_reference = references.remove(&path);
         let content_path = StorePath::by_content(&narinfo.nar_hash, &references, self_reference, path.name().clone());
         if content_path == path { Ok(Self(narinfo)) } else { Err(Unverified::OtherContent { path, content_path }) }
+    }
+
+    /// Believes a narinfo whose NAR has the hash that is already known, from a lock file for example. Whoever names the
+    /// hash vouches for the content, and for no more than that: what the narinfo says of references is not looked at.
+    pub fn by_hash(narinfo: NarInfo, expected: &Sha256) -> Result<Self, Unverified> {
+        if narinfo.nar_hash == *expected {
+            return Ok(Self(narinfo));
+        }
+        Err(Unverified::OtherHash { path: narinfo.store_path, found: narinfo.nar_hash })
     }
 }
 

@@ -1,0 +1,63 @@
+# A NIF that was published, by the lock file that `cargo nixcache nif lock` writes: nobody compiles Rust.
+#
+#   fetchNif { lock = ./nixcache.lock; nif = "demo_nif"; caches = [ "https://cache.example" ]; }
+{
+  internal,
+  stdenv,
+  fetchOutput,
+}:
+{
+  lock,
+  nif,
+  caches,
+  nifVersion ? null,
+  target ? null,
+  variant ? null,
+}:
+let
+  inherit (internal) text;
+  parsed = internal.nixcacheLock lock;
+  known = parsed.nif or { };
+  entry =
+    known.${nif} or (throw ''
+      nixcache: ${toString lock} has no NIF `${nif}`. It has: ${builtins.concatStringsSep ", " (builtins.attrNames known)}.
+      Add it: `cargo nixcache nif lock`.
+    '');
+  targets = {
+    x86_64-linux = "x86_64-unknown-linux-gnu";
+    aarch64-linux = "aarch64-unknown-linux-gnu";
+    x86_64-darwin = "x86_64-apple-darwin";
+    aarch64-darwin = "aarch64-apple-darwin";
+  };
+  system = stdenv.hostPlatform.system;
+  wanted =
+    if target != null then
+      target
+    else
+      targets.${system} or (throw "nixcache: say which `target` of the NIF `${nif}` is for ${system}.");
+  fits =
+    file:
+    file.target == wanted
+    && file.variant or null == variant
+    && (nifVersion == null || file.nif-version == nifVersion);
+  # The newest interface where none is named: Erlang loads older ones too, and who needs one says so.
+  fitting = builtins.sort (a: b: builtins.compareVersions a.nif-version b.nif-version > 0) (
+    builtins.filter fits entry.files
+  );
+  describe =
+    file: "${file.target} ${file.nif-version}${text.optionalString (file ? variant) " ${file.variant}"}";
+  file =
+    if fitting == [ ] then
+      throw ''
+        nixcache: ${toString lock} has no `${nif}` for ${wanted}${text.optionalString (nifVersion != null) ", NIF ${nifVersion}"}.
+        It has: ${builtins.concatStringsSep "; " (map describe entry.files)}.
+        Publish it for that system, then write the lock file anew: `cargo nixcache nif lock`.
+      ''
+    else
+      builtins.head fitting;
+in
+fetchOutput {
+  inherit (file) path;
+  narHash = file.nar-hash;
+  inherit caches;
+}

@@ -1,0 +1,176 @@
+//! Built units cross the border of derivations: published outside and used inside, and the other way round.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use nixcache_tests::{Machine, Workspace};
+
+use super::place::Place;
+
+/// A machine with a workspace and a cache, and a Nix beside it.
+struct Border {
+    place: Place,
+    machine: Machine,
+    workspace: Workspace,
+    public_key: String,
+}
+
+const MAIN: &str = "fn main() {\n    let _ = winnow::error::ErrMode::<()>::Backtrack(());\n    println!(\"{}\", quote::quote!(it works));\n}\n";
+
+impl Border {
+    fn new(test: &str) -> Option<Self> {
+        let place = Place::new(test)?;
+        let machine = Machine::new();
+        let workspace = machine.workspace("app");
+        workspace.package("", "[dependencies]\nquote = \"1\"\nwinnow = \"0.7\"\n[workspace]\n", MAIN);
+        let anywhere = machine.workspace("anywhere").with_env("NIXCACHE_SECRET_KEY_FILE", place.path("secret-key"));
+        anywhere.write("nothing", "");
+        let public_key = anywhere.nixcache(&["key", "generate", "test-1"]).succeed().stdout.trim().to_owned();
+        place.write(
+            "lib.nix",
+            &format!(
+                "let
+                   pkgs = import ./stand-in {{ }};
+                   base = import ./nix/lib.nix {{ inherit pkgs; }};
+                 in
+                 base.appendCrateRegistries [
+                   (base.registryFromDownloadUrl {{
+                     indexUrl = \"https://github.com/rust-lang/crates.io-index\";
+                     dl = \"file://{}/registry/cache/index.crates.io-1949cf8c6b5b557f/{{crate}}-{{version}}.crate\";
+                   }})
+                 ]\n",
+                machine.cargo_home().display()
+            ),
+        );
+        Some(Self { place, machine, workspace, public_key })
+    }
+
+    fn cache(&self) -> String {
+        format!("file://{}", self.place.path("cache").display())
+    }
+
+    fn publishing(&self, workspace: &Workspace) -> Workspace {
+        workspace
+            .with_env("NIXCACHE_PUBLISH", self.cache())
+            .with_env("NIXCACHE_SECRET_KEY_FILE", self.place.path("secret-key"))
+    }
+
+    fn fetching(&self, workspace: &Workspace) -> Workspace {
+        workspace.with_env("NIXCACHE_CACHES", self.cache()).with_env("NIXCACHE_TRUSTED_KEYS", &self.public_key)
+    }
+
+    /// The workspace's sources beside the Nix expressions.
+    fn copy_sources(&self) {
+        let _ = fs::remove_dir_all(self.place.path("ws"));
+        nixcache_tests::copy_tree(self.workspace.root(), &self.place.path("ws"), &["target"]);
+    }
+
+    /// Inside of derivations rustc compiles these crates, and fails for all others.
+    fn allow(&self, crates: &[&str]) {
+        let text = fs::read_to_string(self.place.path("stand-in/host.nix")).unwrap();
+        let toolchain = text.split("toolchain = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
+        let guard = self.place.path("rustc");
+        self.place.write(
+            "rustc",
+            &format!(
+                "#!/bin/sh\nname='' previous=''\nfor argument do\n  [ \"$previous\" = --crate-name ] && name=$argument\n  \
+                 previous=$argument\ndone\ncase \"$name\" in ''|___|{}) exec {toolchain}/bin/rustc \"$@\" ;; esac\n\
+                 echo \"guard: rustc was called for $name\" >&2\nexit 86\n",
+                crates.join("|")
+            ),
+        );
+        fs::set_permissions(&guard, fs::Permissions::from_mode(0o755)).unwrap();
+        if !text.contains("rustc = ") {
+            let text = text.replacen('{', &format!("{{\n  rustc = \"{}\";", guard.display()), 1);
+            self.place.write("stand-in/host.nix", &text);
+        }
+    }
+
+    fn build_workspace(&self, more: &str) -> String {
+        format!("(lib.buildWorkspace {{ src = ./ws; CARGO_PROFILE = \"\"; doCheck = false; {more} }})")
+    }
+}
+
+#[test]
+fn units_published_outside_are_used_inside_and_a_bump_compiles_the_bumped_crate_alone() {
+    let test = "units_published_outside_are_used_inside_and_a_bump_compiles_the_bumped_crate_alone";
+    let Some(border) = Border::new(test) else { return };
+    let Border { place, workspace, .. } = &border;
+    border.publishing(workspace).build(&["build"]);
+    let lock = place.path("nixcache.lock");
+    let locking = border.fetching(workspace);
+    locking.nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    let text = fs::read_to_string(&lock).unwrap();
+    assert!(text.contains("-cargo-quote-1.") && text.contains("-cargo-unicode-ident-1."), "{text}");
+    // Written again, it is the same.
+    locking.nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    assert_eq!(fs::read_to_string(&lock).unwrap(), text);
+
+    border.copy_sources();
+    border.allow(&["app"]);
+    let warm = format!(
+        "warmArtifacts = lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }};",
+        border.cache()
+    );
+    let app = format!("{}.packages.app", border.build_workspace(&warm));
+    let (path, log) = place.build(&app);
+    assert!(!log.contains("Compiling quote"), "{log}");
+    let output = std::process::Command::new(path.join("bin/app")).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "it works\n");
+
+    // The lock file knows nothing of the newer winnow.
+    workspace.edit("Cargo.toml", "winnow = \"0.7\"", "winnow = \"1\"");
+    workspace.cargo(&["generate-lockfile"]).succeed();
+    border.copy_sources();
+    border.allow(&["app", "winnow"]);
+    let (path, log) = place.build(&app);
+    assert!(log.contains("Compiling winnow v1"), "{log}");
+    let output = std::process::Command::new(path.join("bin/app")).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "it works\n");
+}
+
+#[test]
+fn units_built_inside_are_used_outside() {
+    let Some(border) = Border::new("units_built_inside_are_used_outside") else { return };
+    let Border { place, machine, workspace, .. } = &border;
+    workspace.cargo(&["generate-lockfile"]).succeed();
+    border.copy_sources();
+    let collecting =
+        "deps = { outputs = [ \"out\" \"units\" ]; nativeBuildInputs = [ (lib.restoreHook { }) lib.collectHook ]; };";
+    let (units, _) = place.build(&format!("{}.deps.units", border.build_workspace(collecting)));
+    let names: Vec<String> =
+        fs::read_dir(&units).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(names.iter().any(|name| name.contains("-cargo-quote-1.")), "{names:?}");
+
+    let pushing = border.publishing(workspace).with_env("NIXCACHE_STORE", place.path("store-of-the-publisher"));
+    pushing.nixcache(&["push", "--from", units.to_str().unwrap()]).succeed();
+    // A second time there is nothing to do.
+    pushing.nixcache(&["push", "--from", units.to_str().unwrap()]).succeed();
+
+    let other = machine.another();
+    let copy = border.fetching(&workspace.checkout_on(&other, "app"));
+    copy.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(copy.run_output("debug/app"), "it works\n");
+}
+
+#[test]
+fn a_cache_with_other_content_stops_a_derivation_and_says_what_to_do() {
+    let Some(border) = Border::new("a_cache_with_other_content_stops_a_derivation_and_says_what_to_do") else { return };
+    let Border { place, workspace, .. } = &border;
+    border.publishing(workspace).build(&["build"]);
+    let lock = place.path("nixcache.lock");
+    border.fetching(workspace).nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    border.copy_sources();
+    let warm = format!("(lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }}).list", border.cache());
+    let expression = format!("let lib = import ./lib.nix; in {warm}");
+
+    let narinfos: Vec<PathBuf> = nixcache_tests::walk(&place.path("cache"));
+    let narinfo = narinfos.iter().find(|path| {
+        let is_narinfo = path.extension().is_some_and(|extension| extension == "narinfo");
+        is_narinfo && fs::read_to_string(path).unwrap().contains("-cargo-unicode-ident-")
+    });
+    fs::remove_file(narinfo.unwrap()).unwrap();
+    let log = place.fail("nix-build", &["--no-out-link", "--expr", &expression]);
+    assert!(log.contains("no cache has it") && log.contains("cargo nixcache push"), "{log}");
+}
