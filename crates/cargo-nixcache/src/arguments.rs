@@ -288,6 +288,15 @@ pub(crate) enum NixCommand {
         #[arg(long, value_name = "FILE")]
         list: Option<Utf8PathBuf>,
     },
+    /// Write the skeleton of a workspace: what decides how its dependencies are compiled, without its sources
+    Skeleton {
+        /// The directory, which is made
+        #[arg(long, value_name = "DIR")]
+        out: Utf8PathBuf,
+        /// The root of the workspace [default: where the nearest manifest is]
+        #[arg(long, value_name = "DIR")]
+        root: Option<Utf8PathBuf>,
+    },
     /// Unpack all units of the store into a directory
     Export {
         /// The directory

@@ -71,6 +71,7 @@ pub(crate) fn run() -> ExitCode {
                 commands::nix::fetch::run(&settings, &path, nar_hash, &out, &from)
             }
             NixCommand::Import { paths, list } => commands::nix::import::run(&settings, paths, list.as_deref()),
+            NixCommand::Skeleton { out, root } => commands::nix::skeleton::run(root, &out),
             NixCommand::Export { out, without } => commands::nix::export::run(&settings, &out, without.as_deref()),
         },
         Command::Export { format: ArchiveFormat::Crane, out, previous, target_dir } => {

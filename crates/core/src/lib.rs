@@ -15,5 +15,6 @@ pub mod nif;
 pub mod nix;
 pub mod plan;
 pub mod session;
+pub mod skeleton;
 pub mod store;
 pub mod unit;

@@ -6,6 +6,7 @@
 //! import   /nix/store/… ──► store                   in a derivation, before cargo runs
 //! export   store ──► a directory                    in a derivation, after cargo ran
 //! push     such a directory ──► caches
+//! skeleton a workspace ──► a directory               what decides how dependencies are compiled, and nothing else
 //! ```
 
 pub(crate) mod export;
@@ -13,6 +14,7 @@ pub(crate) mod fetch;
 pub(crate) mod import;
 pub(crate) mod lock;
 pub(crate) mod push;
+pub(crate) mod skeleton;
 
 use std::process::ExitCode;
 
