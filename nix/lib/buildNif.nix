@@ -45,7 +45,7 @@ mkCargoDerivation (
         echo "error: ${pname} has no library ${crateName} of the crate type cdylib" >&2
         exit 1
       fi
-      if ! grep -q nif_init "$library"; then
+      if ! grep -qw nif_init "$library"; then
         echo "error: the library of ${pname} has no nif_init: is rustler::init! in it?" >&2
         exit 1
       fi

@@ -40,8 +40,8 @@ let
     file.target == wanted
     && file.variant or null == variant
     && (nifVersion == null || file.nif-version == nifVersion);
-  # The newest interface where none is named: Erlang loads older ones too, and who needs one says so.
-  fitting = builtins.sort (a: b: builtins.compareVersions a.nif-version b.nif-version > 0) (
+  # The oldest interface where none is named, as the command line takes: every newer Erlang loads it.
+  fitting = builtins.sort (a: b: builtins.compareVersions a.nif-version b.nif-version < 0) (
     builtins.filter fits entry.files
   );
   describe =
