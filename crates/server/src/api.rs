@@ -2,6 +2,7 @@
 //! `docs/server.md` describes it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nixcache_core::nix::{StorePath, StorePathHash, narinfo};
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::collect::{CollectError, collect, read_pins};
 use crate::download::note_use;
@@ -69,18 +71,26 @@ pub(crate) async fn narinfos(
     let hashes = asked(&shared, &headers, body).await?;
     let mut answer = Narinfos { version: VERSION, ..Narinfos::default() };
     let mut bytes = 0;
+    let deadline = Instant::now() + UPSTREAMS;
     let mut found = futures_util::stream::iter(hashes)
         .map(|hash| {
             let shared = &shared;
-            async move { (hash, one_of_many(shared, &hash).await) }
+            async move { (hash, one_of_many(shared, &hash, deadline).await) }
         })
         .buffered(AT_ONCE);
     while let Some((hash, found)) = found.next().await {
         let name = hash.to_string();
         // What is beyond the bound is read in vain, a few files at most; then the loop ends.
-        let Some(text) = found? else {
-            answer.missing.push(name);
-            continue;
+        let text = match found? {
+            Known::Here(text) => text,
+            Known::Nowhere => {
+                answer.missing.push(name);
+                continue;
+            }
+            Known::NotYet => {
+                answer.left.push(name);
+                continue;
+            }
         };
         let text = String::from_utf8(text.into()).map_err(|_| Refusal::Format { what: "a narinfo is not UTF-8" })?;
         if bytes + text.len() > shared.limits.lookup_bytes && bytes > 0 {
@@ -93,19 +103,31 @@ pub(crate) async fn narinfos(
     Ok(Json(answer).into_response())
 }
 
+/// How long caches behind this one may keep the answer about many paths waiting. Whoever asks has little patience with
+/// one answer, and can ask for what is left by itself.
+const UPSTREAMS: Duration = Duration::from_millis(500);
+
+/// What is known of one path among many.
+enum Known {
+    Here(Bytes),
+    Nowhere,
+    NotYet,
+}
+
 /// A narinfo, as it is given when it is asked for by itself: from here, or from a cache behind this one.
-async fn one_of_many(shared: &Shared, hash: &StorePathHash) -> Result<Option<Bytes>, Refusal> {
+async fn one_of_many(shared: &Shared, hash: &StorePathHash, deadline: Instant) -> Result<Known, Refusal> {
     let path = layout::narinfo(hash);
     let Some((text, facts)) = shared.storage.read(&path, narinfo::SIZE_LIMIT).await? else {
         shared.metrics.narinfo_misses.add(1);
-        return match &shared.proxy {
-            Some(proxy) => proxy.narinfo(shared, hash).await,
-            None => Ok(None),
+        let Some(proxy) = &shared.proxy else { return Ok(Known::Nowhere) };
+        return match tokio::time::timeout_at(deadline, proxy.narinfo(shared, hash)).await {
+            Ok(found) => Ok(found?.map_or(Known::Nowhere, Known::Here)),
+            Err(_) => Ok(Known::NotYet),
         };
     };
     shared.metrics.narinfo_hits.add(1);
     note_use(shared, &path, &facts).await;
-    Ok(Some(text))
+    Ok(Known::Here(text))
 }
 
 /// `POST /api/v1/missing`: which of these paths are not here.

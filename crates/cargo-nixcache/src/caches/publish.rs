@@ -33,6 +33,8 @@ pub(crate) struct Publisher<'a> {
     offered: BTreeMap<UnitIndex, Vec<Key>>,
     /// The sets that were offered, or can't be, by their places.
     sets: BTreeSet<usize>,
+    /// Of these, those that were too large to be offered: nothing can refer to them.
+    too_large: BTreeSet<usize>,
 }
 
 impl<'a> Publisher<'a> {
@@ -47,7 +49,16 @@ impl<'a> Publisher<'a> {
         let lease = Arc::new(store.lease()?);
         build.sets();
         let (offered, sets) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self { build, report, left_out, lease, publishing: remote.publishing(), offered, sets })
+        Ok(Self {
+            build,
+            report,
+            left_out,
+            lease,
+            publishing: remote.publishing(),
+            offered,
+            sets,
+            too_large: BTreeSet::new(),
+        })
     }
 
     /// Offers units that were kept, and the sets that are complete with them.
@@ -114,13 +125,16 @@ impl<'a> Publisher<'a> {
                 && set.planned.references.iter().all(|set| self.sets.contains(set));
             if is_complete {
                 self.sets.insert(index);
-                self.offer_set(set);
+                if !self.offer_set(set) {
+                    self.too_large.insert(index);
+                }
             }
         }
     }
 
-    fn offer_set(&mut self, set: &BuildSet) {
-        let (Some(key), Some(path)) = (set.planned.key, set.path.clone()) else { return };
+    /// Returns whether it can be referred to.
+    fn offer_set(&mut self, set: &BuildSet) -> bool {
+        let (Some(key), Some(path)) = (set.planned.key, set.path.clone()) else { return false };
         let unit = |index: &UnitIndex| {
             let package = self.build.graph.package(self.build.graph.unit(*index));
             SetUnit {
@@ -130,7 +144,8 @@ impl<'a> Publisher<'a> {
                 records: self.offered[index].iter().rev().copied().collect(),
             }
         };
-        let sets = set.planned.references.iter().filter_map(|set| self.build.sets()[*set].path.clone());
+        let there = set.planned.references.iter().filter(|set| !self.too_large.contains(set));
+        let sets = there.filter_map(|set| self.build.sets()[*set].path.clone());
         let mut manifest = SetManifest {
             key,
             label: set.label(),
@@ -148,10 +163,12 @@ impl<'a> Publisher<'a> {
         let references = manifest.references();
         if references.len() > MOST_REFERENCES {
             let text = format!("{}: it refers to {} paths, which is too many", manifest.label, references.len());
-            return self.report.detail("Not published", &text);
+            self.report.detail("Not published", &text);
+            return false;
         }
         let pack = Box::new(move |nar: &mut dyn Write| manifest.write(nar).map_err(io::Error::other));
         self.publishing.offer(NewPath { path, references, by_content: false, pack });
+        true
     }
 
     /// What can be installed of a set, and where it is.

@@ -63,6 +63,12 @@ pub enum SkeletonError {
         /// As the workspace names it.
         member: String,
     },
+    /// A target's file is not in the workspace.
+    #[error("write {path}, which a manifest names: it is outside of the workspace")]
+    Outside {
+        /// The file.
+        path: Utf8PathBuf,
+    },
     /// A path dependency leads out of the workspace, or to nothing.
     #[error("find the dependency {name} of {manifest}: there is no package at {path} in the workspace")]
     Dependency {
@@ -156,7 +162,9 @@ impl Skeleton {
             copy(&root.join(path), &destination.join(path))?;
         }
         for (path, file) in &self.files {
-            let path = destination.join(path);
+            // A target's path comes from a manifest, and can lead anywhere.
+            let inside = packages::join(Utf8Path::new(""), path.as_str());
+            let path = destination.join(inside.ok_or_else(|| SkeletonError::Outside { path: path.clone() })?);
             make_directory(path.parent().expect("a file of the skeleton is in a directory"))?;
             let text = match file {
                 SkeletonFile::Text(text) => text.clone(),

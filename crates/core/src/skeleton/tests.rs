@@ -52,3 +52,21 @@ fn what_is_missing_is_named() {
     assert!(error("[package\n").contains("Cargo.toml"));
     assert!(error("[package]\nname = \"app\"\n").contains("Cargo.lock"));
 }
+
+#[test]
+fn no_manifest_leads_out_of_the_skeleton() {
+    let scratch = tempfile::tempdir().unwrap();
+    let root = Utf8Path::from_path(scratch.path()).unwrap().join("workspace");
+    fs::create_dir_all(root.join("src")).unwrap();
+    fs::write(root.join("Cargo.lock"), "version = 4\n\n[[package]]\nname = \"app\"\nversion = \"0.1.0\"\n").unwrap();
+    let outside = root.with_file_name("outside.rs");
+    for path in [outside.as_str(), "../outside.rs", "src/../../outside.rs"] {
+        fs::write(&outside, "what was there\n").unwrap();
+        let manifest =
+            format!("[package]\nname = \"app\"\nversion = \"0.1.0\"\n[[bin]]\nname = \"x\"\npath = \"{path}\"\n");
+        fs::write(root.join("Cargo.toml"), manifest).unwrap();
+        let error = Skeleton::of(&root).unwrap().write(&root, &root.with_file_name("skeleton")).unwrap_err();
+        assert!(matches!(error, SkeletonError::Outside { .. }), "{path}: {error}");
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "what was there\n", "{path}");
+    }
+}

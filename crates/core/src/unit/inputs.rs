@@ -263,20 +263,17 @@ pub const TABLE: &[Input] = &[
     ),
     planned(
         "primary package",
-        "path packages that macros take part in",
+        "units that macros take part in",
         "`CARGO_PRIMARY_PACKAGE` can be read by macros: rustler drops `nif_init` without it",
         "selections",
-        |context| (context.package.is_path() && context.expands_macros).then(|| context.unit.primary.to_string()),
+        |context| context.expands_macros.then(|| context.unit.primary.to_string()),
     ),
     planned(
         "nif init",
-        "path packages that macros take part in",
+        "units that macros take part in",
         "`RUSTLER_PRIMARY_NIF_INIT` makes rustler put `nif_init` into a library that is built as a dependency",
         "nif_elixir",
-        |context| {
-            let own = context.package.is_path() && context.expands_macros;
-            context.build.primary_nif_init.clone().filter(|_| own)
-        },
+        |context| context.build.primary_nif_init.clone().filter(|_| context.expands_macros),
     ),
     planned("untracked variables", "all", "rustc and linkers read them behind cargo's back", "variables", |context| {
         Some(format!("{:?}", context.build.untracked_variables))

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::environment::Environment;
 use nixcache_core::nix::nar::unpack;
 use nixcache_core::nix::{NarLimits, NarReader, Sha256, StorePath};
 use nixcache_remote::{CacheUrl, Outcome};
 
-use super::failed;
+use super::{NixError, failed};
 use crate::caches::{CachesError, open_pinned};
 use crate::exit;
 use crate::report::{Report, chain};
@@ -44,20 +45,38 @@ pub(crate) fn run(
         Ok(_) => return failed(&CachesError::NowhereToFetch.into()),
         Err(error) => return failed(&error.into()),
     };
-    let destination = out.to_owned();
+    // Beside its place, and another one for each cache: what came is not known to be right before all of it is there.
+    let beside = match tempfile::Builder::new().prefix(".nixcache-").tempdir_in(parent(out)) {
+        Ok(beside) => beside,
+        Err(source) => return failed(&NixError::file("make a directory beside", out)(source)),
+    };
+    let attempts = AtomicUsize::new(0);
+    let scratch = beside.path().to_owned();
     let mut fetching = remote.fetching(move |_, nar| {
-        unpack(&mut NarReader::new(nar, NarLimits::default()), &destination).map_err(Into::into)
+        let attempt = scratch.join(attempts.fetch_add(1, Ordering::Relaxed).to_string());
+        let place = Utf8PathBuf::from_path_buf(attempt).map_err(|_| "the directory has no name in UTF-8")?;
+        unpack(&mut NarReader::new(nar, NarLimits::default()), &place)?;
+        Ok(place)
     });
     fetching.want(0, path.clone());
     let shown = caches.fetch.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let missing = match fetching.next() {
-        Some((_, Outcome::Fetched { .. })) => return ExitCode::SUCCESS,
+        Some((_, Outcome::Fetched { value, .. })) => {
+            return match std::fs::rename(&value, out) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(source) => failed(&NixError::file("write", out)(source)),
+            };
+        }
         Some((_, Outcome::Failed(error))) => chain(&error),
         Some((_, Outcome::Missing)) | None => "no cache has it".to_owned(),
     };
     let hint = "publish it (`cargo nixcache push`), or write the lock file anew (`cargo nixcache nix lock`)";
     report.error(&NotFetched { path: path.clone(), nar_hash, caches: shown, why: missing }, Some(hint));
     ExitCode::from(exit::CACHES)
+}
+
+fn parent(path: &Utf8Path) -> &Utf8Path {
+    path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."))
 }
 
 /// What was wanted did not come.

@@ -32,6 +32,7 @@ use crate::caches;
 use crate::commands::{Resolved, with_resolution};
 use crate::exit;
 use crate::lookup::{LeaseSource, StoreLookup};
+use crate::replace::replace;
 use crate::report::Report;
 use crate::settings::Settings;
 
@@ -185,9 +186,7 @@ fn write(file: &Utf8Path, system: &str, name: &str, toolchain: &str, records: &R
     let selections = of_system.as_table_mut().ok_or_else(|| NixError::LockVersion { path: file.to_owned() })?;
     selections.insert(name.to_owned(), toml::Value::Table(selection));
     let body = toml::to_string(&whole).expect("it holds what was read from TOML, and texts");
-    let temporary = file.with_extension("lock.new");
-    std::fs::write(&temporary, format!("{HEAD}{body}")).map_err(NixError::file("write", &temporary))?;
-    std::fs::rename(&temporary, file).map_err(NixError::file("write", file))
+    replace(file, &format!("{HEAD}{body}")).map_err(NixError::file("write", file))
 }
 
 /// Nix's name of a platform: `x86_64-linux`.
