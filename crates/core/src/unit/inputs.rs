@@ -76,6 +76,8 @@ pub(super) struct UnitContext<'a> {
     build: &'a BuildFacts,
     /// Whether a proc macro takes part in compiling the unit, at any distance.
     expands_macros: bool,
+    /// Whether rustler takes part, whose macro makes `nif_init`, at any distance. For rustler itself it doesn't.
+    uses_rustler: bool,
 }
 
 /// Where an input is hashed.
@@ -270,10 +272,13 @@ pub const TABLE: &[Input] = &[
     ),
     planned(
         "nif init",
-        "units that macros take part in",
+        "path packages that macros take part in, and others that use rustler",
         "`RUSTLER_PRIMARY_NIF_INIT` makes rustler put `nif_init` into a library that is built as a dependency",
         "nif_elixir",
-        |context| context.build.primary_nif_init.clone().filter(|_| context.expands_macros),
+        |context| {
+            let sees = context.uses_rustler || (context.package.is_path() && context.expands_macros);
+            context.build.primary_nif_init.clone().filter(|_| sees)
+        },
     ),
     planned("untracked variables", "all", "rustc and linkers read them behind cargo's back", "variables", |context| {
         Some(format!("{:?}", context.build.untracked_variables))
@@ -382,6 +387,7 @@ pub struct UnitInputs {
 /// Computes the inputs of every unit of `graph`, in its order.
 pub fn unit_inputs(graph: &UnitGraph, build: &BuildFacts) -> Vec<UnitInputs> {
     let mut expanding: BTreeSet<UnitIndex> = BTreeSet::new();
+    let mut on_rustler: BTreeSet<UnitIndex> = BTreeSet::new();
     let mut inputs = Vec::with_capacity(graph.units.len());
     for (index, unit) in graph.iter() {
         let expands_macros = unit.dependencies.iter().any(|edge| {
@@ -390,7 +396,15 @@ pub fn unit_inputs(graph: &UnitGraph, build: &BuildFacts) -> Vec<UnitInputs> {
         if expands_macros {
             expanding.insert(index);
         }
-        inputs.push(inputs_of(&UnitContext { graph, unit, package: graph.package(unit), build, expands_macros }));
+        let uses_rustler = unit
+            .dependencies
+            .iter()
+            .any(|edge| graph.package(graph.unit(edge.unit)).name == "rustler" || on_rustler.contains(&edge.unit));
+        if uses_rustler {
+            on_rustler.insert(index);
+        }
+        let package = graph.package(unit);
+        inputs.push(inputs_of(&UnitContext { graph, unit, package, build, expands_macros, uses_rustler }));
     }
     inputs
 }
