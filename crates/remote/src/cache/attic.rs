@@ -20,7 +20,7 @@ use reqwest::Method;
 use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 
-use super::http::{Request, Upload};
+use super::http::{Request, Upload, to_json};
 use super::{Cache, Http, NarSource, PackedPath, StandardCache, Stored, WritableCache};
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
@@ -99,13 +99,9 @@ impl Attic {
     async fn ask_missing(&self, hashes: &[StorePathHash]) -> Result<Vec<StorePathHash>, CacheError> {
         let store_path_hashes = hashes.iter().map(StorePathHash::to_string).collect();
         let question = MissingQuestion { cache: &self.name, store_path_hashes };
-        let mut request = Request::new(Method::POST, self.api.url("get-missing-paths")?);
-        request.upload = Some(Upload::Bytes(json(&question)));
-        request.media_type = Some("application/json");
-        let response = self.api.send(&request).await?;
-        self.api.check(&response)?;
-        let bytes = self.api.whole(response, ANSWER + hashes.len() * BYTES_A_PATH).await?;
-        let answer: MissingAnswer = serde_json::from_slice(&bytes).map_err(|source| self.no_answer(source))?;
+        let response = self.api.post_json(self.api.url("get-missing-paths")?, Some(&question)).await?;
+        let limit = ANSWER + hashes.len() * BYTES_A_PATH;
+        let answer: MissingAnswer = self.api.read_json(response, limit, &self.reading.url().to_string()).await?;
         Ok(hashes.iter().filter(|hash| answer.missing_paths.contains(&hash.to_string())).copied().collect())
     }
 
@@ -115,7 +111,7 @@ impl Attic {
             return Ok(Stored::AlreadyThere);
         }
         moved(0);
-        let description = json(&Description::new(&self.name, &path.narinfo));
+        let description = to_json(&Description::new(&self.name, &path.narinfo));
         let mut request = Request::new(Method::PUT, self.api.url("upload-path")?);
         let before = if description.len() <= HEADER {
             let value = HeaderValue::from_maybe_shared(description).expect("names in JSON are plain characters");
@@ -130,18 +126,9 @@ impl Attic {
         request.upload = Some(Upload::Decompressed { before, path, size });
         let response = self.api.send_moving(&request, moved).await?;
         self.api.check(&response)?;
-        let bytes = self.api.whole(response, ANSWER).await?;
-        let _: UploadAnswer = serde_json::from_slice(&bytes).map_err(|source| self.no_answer(source))?;
+        let _: UploadAnswer = self.api.read_json(response, ANSWER, &self.reading.url().to_string()).await?;
         Ok(Stored::New)
     }
-
-    fn no_answer(&self, source: serde_json::Error) -> CacheError {
-        CacheError::Answer { address: self.reading.url().to_string(), source }
-    }
-}
-
-fn json(value: &impl Serialize) -> Bytes {
-    serde_json::to_vec(value).expect("texts and numbers can always be written").into()
 }
 
 impl Cache for Attic {

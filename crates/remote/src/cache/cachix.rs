@@ -17,7 +17,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use md5::{Digest as _, Md5};
 use nixcache_core::nix::{CacheInfo, NarInfo, NarUrl, StorePath, StorePathHash};
-use reqwest::{Method, Response};
+use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -125,26 +125,14 @@ impl Cachix {
         Ok(url)
     }
 
-    async fn post(&self, url: Url, body: Option<&impl Serialize>) -> Result<Response, CacheError> {
-        let mut request = Request::new(Method::POST, url);
-        let body = body.map(|body| serde_json::to_vec(body).expect("texts and numbers can always be written"));
-        request.upload = Some(Upload::Bytes(Bytes::from(body.unwrap_or_default())));
-        request.media_type = Some("application/json");
-        let response = self.api.send(&request).await?;
-        self.api.check(&response)?;
-        Ok(response)
-    }
-
     async fn ask<T: DeserializeOwned>(
         &self,
         url: Url,
         body: Option<&impl Serialize>,
         limit: usize,
     ) -> Result<T, CacheError> {
-        let address = self.name.clone();
-        let response = self.post(url, body).await?;
-        let bytes = self.api.whole(response, limit).await?;
-        serde_json::from_slice(&bytes).map_err(|source| CacheError::Answer { address, source })
+        let response = self.api.post_json(url, body).await?;
+        self.api.read_json(response, limit, &self.name).await
     }
 
     async fn store_path(&self, path: &PackedPath, moved: &(dyn Fn(u64) + Send + Sync)) -> Result<Stored, CacheError> {
@@ -155,7 +143,7 @@ impl Cachix {
         if stored.is_err() {
             let abort = self.url(&["multipart-nar", &begun.nar_id, "abort"], &[("uploadId", &begun.upload_id)])?;
             // If that fails too, the first error says more, and Cachix drops what is never completed.
-            let _ = self.post(abort, None::<&()>).await;
+            let _ = self.api.post_json(abort, None::<&()>).await;
         }
         stored
     }
@@ -182,7 +170,7 @@ impl Cachix {
         }
         let complete = self.url(&["multipart-nar", &begun.nar_id, "complete"], &[("uploadId", &begun.upload_id)])?;
         let nar_info_create = NarInfoCreate::new(&path.narinfo, path.file_size);
-        self.post(complete, Some(&Complete { parts, nar_info_create })).await?;
+        self.api.post_json(complete, Some(&Complete { parts, nar_info_create })).await?;
         Ok(Stored::New)
     }
 

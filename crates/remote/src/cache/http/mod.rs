@@ -2,6 +2,7 @@
 
 mod body;
 mod bulk;
+mod json;
 mod request;
 
 use std::path::Path;
@@ -15,6 +16,7 @@ use reqwest::{Method, Response, StatusCode};
 use url::Url;
 
 use self::body::Resumable;
+pub(crate) use self::json::to_json;
 pub(crate) use self::request::Request;
 pub(super) use self::request::Upload;
 use super::layout::{Files, NAR_MEDIA_TYPE};
