@@ -386,27 +386,28 @@ pub struct UnitInputs {
 
 /// Computes the inputs of every unit of `graph`, in its order.
 pub fn unit_inputs(graph: &UnitGraph, build: &BuildFacts) -> Vec<UnitInputs> {
-    let mut expanding: BTreeSet<UnitIndex> = BTreeSet::new();
-    let mut on_rustler: BTreeSet<UnitIndex> = BTreeSet::new();
-    let mut inputs = Vec::with_capacity(graph.units.len());
+    let expanding = dependents(graph, |unit| unit.target.crate_types.contains(&CrateType::ProcMacro));
+    let on_rustler = dependents(graph, |unit| graph.package(unit).name == "rustler");
+    let context = |(index, unit)| UnitContext {
+        graph,
+        unit,
+        package: graph.package(unit),
+        build,
+        expands_macros: expanding.contains(&index),
+        uses_rustler: on_rustler.contains(&index),
+    };
+    graph.iter().map(|unit| inputs_of(&context(unit))).collect()
+}
+
+/// The units that depend on one of which `is_it` is true, at any distance.
+fn dependents(graph: &UnitGraph, is_it: impl Fn(&PlannedUnit) -> bool) -> BTreeSet<UnitIndex> {
+    let mut found: BTreeSet<UnitIndex> = BTreeSet::new();
     for (index, unit) in graph.iter() {
-        let expands_macros = unit.dependencies.iter().any(|edge| {
-            graph.unit(edge.unit).target.crate_types.contains(&CrateType::ProcMacro) || expanding.contains(&edge.unit)
-        });
-        if expands_macros {
-            expanding.insert(index);
+        if unit.dependencies.iter().any(|edge| is_it(graph.unit(edge.unit)) || found.contains(&edge.unit)) {
+            found.insert(index);
         }
-        let uses_rustler = unit
-            .dependencies
-            .iter()
-            .any(|edge| graph.package(graph.unit(edge.unit)).name == "rustler" || on_rustler.contains(&edge.unit));
-        if uses_rustler {
-            on_rustler.insert(index);
-        }
-        let package = graph.package(unit);
-        inputs.push(inputs_of(&UnitContext { graph, unit, package, build, expands_macros, uses_rustler }));
     }
-    inputs
+    found
 }
 
 fn inputs_of(context: &UnitContext<'_>) -> UnitInputs {
