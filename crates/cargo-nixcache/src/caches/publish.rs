@@ -31,10 +31,8 @@ pub(crate) struct Publisher<'a> {
     publishing: Publishing<'a>,
     /// The records of the units that were offered: from the artifact to the names that are looked up first.
     offered: BTreeMap<UnitIndex, Vec<Key>>,
-    /// The sets that were offered, or can't be, by their places.
-    sets: BTreeSet<usize>,
-    /// Of these, those that were too large to be offered: nothing can refer to them.
-    too_large: BTreeSet<usize>,
+    /// The sets that are complete, by their places, and whether others can refer to them: some can't be offered.
+    sets: BTreeMap<usize, bool>,
 }
 
 impl<'a> Publisher<'a> {
@@ -48,17 +46,8 @@ impl<'a> Publisher<'a> {
     ) -> Result<Self, StoreError> {
         let lease = Arc::new(store.lease()?);
         build.sets();
-        let (offered, sets) = (BTreeMap::new(), BTreeSet::new());
-        Ok(Self {
-            build,
-            report,
-            left_out,
-            lease,
-            publishing: remote.publishing(),
-            offered,
-            sets,
-            too_large: BTreeSet::new(),
-        })
+        let (offered, sets) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { build, report, left_out, lease, publishing: remote.publishing(), offered, sets })
     }
 
     /// Offers units that were kept, and the sets that are complete with them.
@@ -120,14 +109,12 @@ impl<'a> Publisher<'a> {
     /// Offers the sets that are complete now. A set comes after those that it refers to.
     fn offer_sets(&mut self) {
         for (index, set) in self.build.sets().iter().enumerate() {
-            let is_complete = !self.sets.contains(&index)
+            let is_complete = !self.sets.contains_key(&index)
                 && set.planned.units.iter().all(|unit| self.offered.contains_key(unit))
-                && set.planned.references.iter().all(|set| self.sets.contains(set));
+                && set.planned.references.iter().all(|set| self.sets.contains_key(set));
             if is_complete {
-                self.sets.insert(index);
-                if !self.offer_set(set) {
-                    self.too_large.insert(index);
-                }
+                let is_offered = self.offer_set(set);
+                self.sets.insert(index, is_offered);
             }
         }
     }
@@ -144,7 +131,7 @@ impl<'a> Publisher<'a> {
                 records: self.offered[index].iter().rev().copied().collect(),
             }
         };
-        let there = set.planned.references.iter().filter(|set| !self.too_large.contains(set));
+        let there = set.planned.references.iter().filter(|set| self.sets.get(set) == Some(&true));
         let sets = there.filter_map(|set| self.build.sets()[*set].path.clone());
         let mut manifest = SetManifest {
             key,
