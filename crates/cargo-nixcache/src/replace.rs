@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 /// a link: people keep such files elsewhere.
 pub(crate) fn replace(path: &Utf8Path, text: &str) -> std::io::Result<()> {
     let path = followed(path)?;
-    let directory = path.parent().filter(|directory| !directory.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+    let directory = directory_of(&path);
     std::fs::create_dir_all(directory)?;
     let mut file = tempfile::NamedTempFile::new_in(directory)?;
     file.write_all(text.as_bytes())?;
@@ -20,6 +20,11 @@ pub(crate) fn replace(path: &Utf8Path, text: &str) -> std::io::Result<()> {
     file.as_file().sync_all()?;
     file.persist(&path).map_err(|error| error.error)?;
     Ok(())
+}
+
+/// The directory that a file is in, as a path that can be opened.
+pub(crate) fn directory_of(path: &Utf8Path) -> &Utf8Path {
+    path.parent().filter(|directory| !directory.as_str().is_empty()).unwrap_or(Utf8Path::new("."))
 }
 
 /// Where links lead to. A link to what isn't there yet leads there all the same.

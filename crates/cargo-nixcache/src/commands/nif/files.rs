@@ -6,12 +6,13 @@
 use std::io::{Read as _, Write as _};
 use std::time::SystemTime;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 use nixcache_core::nif::LockedPath;
 use nixcache_core::nix::{Sha256, Sha256Hasher};
 use nixcache_core::store::{Lease, NewNode, StoreError};
 
 use super::NifError;
+use crate::replace::directory_of;
 
 /// The kind of the records in the store.
 const KIND: &str = "nif";
@@ -75,11 +76,8 @@ pub(super) fn replace(path: &Utf8Path, bytes: &[u8], executable: bool) -> Result
         let path = path.to_owned();
         move |source| NifError::File { path, source }
     };
-    let directory = match path.parent() {
-        Some(directory) if !directory.as_str().is_empty() => directory.to_owned(),
-        _ => Utf8PathBuf::from("."),
-    };
-    std::fs::create_dir_all(&directory).map_err(failed(&directory))?;
+    let directory = directory_of(path);
+    std::fs::create_dir_all(directory).map_err(failed(directory))?;
     let mut builder = tempfile::Builder::new();
     builder.prefix(".nixcache-");
     #[cfg(unix)]
@@ -90,7 +88,7 @@ pub(super) fn replace(path: &Utf8Path, bytes: &[u8], executable: bool) -> Result
     }
     #[cfg(not(unix))]
     let _ = executable;
-    let mut file = builder.tempfile_in(&directory).map_err(failed(&directory))?;
+    let mut file = builder.tempfile_in(directory).map_err(failed(directory))?;
     file.write_all(bytes).and_then(|()| file.as_file().sync_data()).map_err(failed(path))?;
     file.persist(path).map_err(|error| NifError::File { path: path.to_owned(), source: error.error })?;
     Ok(())

@@ -13,6 +13,7 @@ use nixcache_remote::{CacheUrl, Outcome};
 use super::{NixError, failed};
 use crate::caches::{CachesError, open_pinned};
 use crate::exit;
+use crate::replace::directory_of;
 use crate::report::{Report, chain};
 use crate::settings::Settings;
 
@@ -46,7 +47,7 @@ pub(crate) fn run(
         Err(error) => return failed(&error.into()),
     };
     // Beside its place, and another one for each cache: what came is not known to be right before all of it is there.
-    let beside = match tempfile::Builder::new().prefix(".nixcache-").tempdir_in(parent(out)) {
+    let beside = match tempfile::Builder::new().prefix(".nixcache-").tempdir_in(directory_of(out)) {
         Ok(beside) => beside,
         Err(source) => return failed(&NixError::file("make a directory beside", out)(source)),
     };
@@ -73,10 +74,6 @@ pub(crate) fn run(
     let hint = "publish it (`cargo nixcache push`), or write the lock file anew (`cargo nixcache nix lock`)";
     report.error(&NotFetched { path: path.clone(), nar_hash, caches: shown, why: missing }, Some(hint));
     ExitCode::from(exit::CACHES)
-}
-
-fn parent(path: &Utf8Path) -> &Utf8Path {
-    path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."))
 }
 
 /// What was wanted did not come.
