@@ -136,6 +136,9 @@ impl Outcome {
 impl fmt::Display for Outcome {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "$ {} ({})", self.command, self.status)?;
+        for error in self.messages().filter(|message| message["message"]["level"] == "error") {
+            writeln!(formatter, "{}", error["message"]["rendered"].as_str().unwrap_or_default())?;
+        }
         writeln!(formatter, "--- stdout\n{}\n--- stderr\n{}", tail(&self.stdout), tail(&self.stderr))?;
         writeln!(formatter, "--- compiled\n{}", tail(&self.compiled.join("\n")))?;
         match &self.summary {

@@ -122,8 +122,9 @@ fn in_path(name: &str) -> Option<PathBuf> {
 }
 
 fn guard_script(directory: &Path, tool: &str, real: &Path) -> String {
+    // Not any `sh`: dash takes variables such as `CARGO_BIN_EXE_cargo-nixcache` away, as no shell could name them.
     format!(
-        r#"#!/bin/sh
+        r#"#!/bin/bash
 name='' kind='' previous=''
 [ "$*" = -v ] && exec '{real}' -v
 for argument do
