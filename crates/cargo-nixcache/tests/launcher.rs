@@ -10,6 +10,11 @@ use std::process::{Command, Output};
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::cargo::record::{PathRemap, RecorderSession};
 
+/// The program, as cargo says it to the tests that it runs. With `env!` they would be tied to one checkout.
+fn program() -> String {
+    std::env::var("CARGO_BIN_EXE_cargo-nixcache").unwrap()
+}
+
 const PLACE: &str = "const char *place = \"<\" __FILE__ \">\";\n";
 
 struct Script {
@@ -28,7 +33,7 @@ impl Script {
             std::fs::create_dir_all(script.base.join(path)).unwrap();
         }
         for name in ["cachepot", "sccache"] {
-            symlink(env!("CARGO_BIN_EXE_cargo-nixcache"), script.base.join("launcher").join(name)).unwrap();
+            symlink(program(), script.base.join("launcher").join(name)).unwrap();
         }
         script.write("place.c", PLACE);
         script.session(None, &[]);
@@ -174,8 +179,7 @@ fn what_the_caller_gets_is_the_compilers_own() {
         let (ours, plain) = (run(script.launcher("cachepot", call)), run(script.plain(call[0], &call[1..])));
         assert_eq!(ours, plain, "{call:?}");
         // By its own name too, and without a session.
-        let recorder = env!("CARGO_BIN_EXE_cargo-nixcache");
-        let mut named = script.plain(recorder, call);
+        let mut named = script.plain(&program(), call);
         named.env("NIXCACHE_RECORDER", script.base.join("session.json"));
         assert_eq!(run(named), plain, "{call:?}");
         let mut alone = script.launcher("cachepot", call);

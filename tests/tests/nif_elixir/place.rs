@@ -28,8 +28,10 @@ pub(crate) fn host() -> &'static str {
 pub(crate) fn machine() -> Machine {
     static STORE: OnceLock<PathBuf> = OnceLock::new();
     let store = STORE.get_or_init(|| {
-        // Only this process uses it, and the next one empties it.
-        let store = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nif-store");
+        // Only this process uses it, and the next one empties it. It is in the target directory that this program is
+        // in, three levels up; `env!` would tie it to one checkout.
+        let program = std::env::current_exe().unwrap();
+        let store = program.ancestors().nth(3).unwrap().join("tmp/nif-store");
         let _ = fs::remove_dir_all(&store);
         store
     });
