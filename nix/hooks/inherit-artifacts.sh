@@ -27,6 +27,8 @@ inheritCargoArtifacts() {
     echo "error: cargoArtifacts is $from, where there is neither target.tar.zst nor target" >&2
     return 1
   fi
+  # What is built on top is what differs from this.
+  noteTargetFiles "$target" "$NIX_BUILD_TOP/.nixcache-inherited${target//\//%}"
 }
 
 # After patching: so everything that is restored is newer than a source that was patched.

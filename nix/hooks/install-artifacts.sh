@@ -1,12 +1,14 @@
 # Leaves the target directory ($2) in the output ($1), so that another derivation can go on from it. What came from
 # elsewhere ($4) is not packed again, it is linked to.
 
-# Every file in a target directory that was inherited has this time, and so has every file that is packed.
+# Every file that is packed has this time.
 nixcacheEpoch=1
 
 installCompressedArtifacts() {
   local output="$1" target="$2" previous="$3"
   local archive="$output/target.tar.zst"
+  # What inheritCargoArtifacts left in this directory. Where nothing is known of that, all of it is packed.
+  local note="$NIX_BUILD_TOP/.nixcache-inherited${target//\//%}"
   mkdir -p "$output"
   if [ ! -d "$target" ]; then
     echo "there is no $target to install"
@@ -16,10 +18,10 @@ installCompressedArtifacts() {
     tar --create --sort=name "--mtime=@$nixcacheEpoch" --owner=0 --group=0 --numeric-owner --mode=u+w
     "--pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime"
   )
-  if [ -n "$previous" ] && [ -z "${doCompressAndInstallFullArchive-}" ] && [ "$(uname -s)" != Darwin ]; then
+  if [ -n "$previous" ] && [ -f "$note" ] && [ -z "${doCompressAndInstallFullArchive-}" ] &&
+    [ "$(uname -s)" != Darwin ]; then
     ln -s "$previous" "$archive.prev"
-    (cd "$target" && find . ! -type d -newermt "@$nixcacheEpoch" -print0 |
-      "${pack[@]}" --null --no-recursion --files-from=-)
+    changedTargetFiles "$target" "$note" | "${pack[@]}" -C "$target" --null --no-recursion --files-from=-
   else
     "${pack[@]}" -C "$target" .
   fi | zstd --quiet "-T${NIX_BUILD_CORES:-0}" -o "$archive" ${zstdCompressionExtraArgs:-}

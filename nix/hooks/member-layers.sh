@@ -9,19 +9,21 @@ inheritMemberLayers() {
       zstd --decompress --stdout --quiet "$layer/layer.tar.zst" | tar -x -C "$target"
     fi
   done
+  noteTargetFiles "$target" "$NIX_BUILD_TOP/.nixcache-before-member"
 }
 
-# All that is newer than what was inherited. Final files have other names, and are in the other output.
+# All that was not inherited. Final files have other names, and are in the other output.
 installMemberLayer() {
   local target="${CARGO_TARGET_DIR:-target}"
   mkdir -p "$layer"
-  (cd "$target" && find . ! -type d -newermt @1 ! -path '*/incremental/*' ! -name '.cargo*lock' -print0 |
-    tar --create --sort=name --mtime=@1 --owner=0 --group=0 --numeric-owner --mode=u+w --null --no-recursion \
-      --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime --files-from=-) |
+  changedTargetFiles "$target" "$NIX_BUILD_TOP/.nixcache-before-member" |
+    { grep --null-data --invert-match -e '/incremental/' -e '/\.cargo[^/]*lock$' || true; } |
+    tar --create --directory="$target" --mtime=@1 --owner=0 --group=0 --numeric-owner --mode=u+w --null \
+      --no-recursion --pax-option=exthdr.name=%d/PaxHeaders/%f,delete=atime,delete=ctime --files-from=- |
     zstd --quiet "-T${NIX_BUILD_CORES:-0}" -o "$layer/layer.tar.zst"
 }
 
-if [ -n "${memberLayers-}" ]; then
+if [ -n "${memberLayers-}${layer-}" ]; then
   # After inheritCargoArtifacts, which is a hook of patching.
   preConfigureHooks+=(inheritMemberLayers)
 fi

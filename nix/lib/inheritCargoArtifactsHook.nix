@@ -3,5 +3,6 @@
 internal.mkHook {
   name = "inherit-cargo-artifacts-hook";
   file = ../hooks/inherit-artifacts.sh;
+  before = [ ../hooks/changed-files.sh ];
   tools = [ zstd ];
 }

@@ -3,5 +3,6 @@
 internal.mkHook {
   name = "install-cargo-artifacts-hook";
   file = ../hooks/install-artifacts.sh;
+  before = [ ../hooks/changed-files.sh ];
   tools = [ zstd ];
 }

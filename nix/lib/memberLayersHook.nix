@@ -3,5 +3,6 @@
 internal.mkHook {
   name = "member-layers-hook";
   file = ../hooks/member-layers.sh;
+  before = [ ../hooks/changed-files.sh ];
   tools = [ zstd ];
 }

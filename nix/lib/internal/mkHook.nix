@@ -1,8 +1,10 @@
-# A setup hook from a shell file. `tools` are put at the end of PATH, `values` in place of `@name@` in the file.
+# A setup hook from a shell file. `tools` are put at the end of PATH, `values` in place of `@name@` in the file. `before`
+# are files of functions that it calls.
 { internal }:
 {
   name,
   file,
+  before ? [ ],
   tools ? [ ],
   values ? { },
 }:
@@ -10,7 +12,7 @@ let
   inherit (internal) text;
   names = builtins.attrNames values;
   script = builtins.replaceStrings (map (key: "@${key}@") names) (map (key: toString values.${key}) names) (
-    builtins.readFile file
+    builtins.concatStringsSep "\n" (map builtins.readFile (before ++ [ file ]))
   );
   path = builtins.concatStringsSep "" (map (tool: ":${tool}/bin") tools);
 in

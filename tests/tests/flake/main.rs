@@ -9,5 +9,6 @@
 mod builds;
 mod errors;
 mod evaluation;
+mod handed_on;
 mod place;
 mod warm;
