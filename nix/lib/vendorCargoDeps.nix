@@ -9,7 +9,8 @@
   fetchurl,
 }:
 {
-  # Hashes of git sources, by the `source` of the lock file: `"git+https://…#commit" = "sha256-…"`.
+  # Hashes of git sources, by the `source` of the lock file: `"git+https://…#commit" = "sha256-…"`; or, as nixpkgs has
+  # them, by one of its packages: `"name-version" = "sha256-…"`.
   outputHashes ? { },
   # Changes one crate's download: the package in the lock file → its derivation → another.
   overrideVendorCargoPackage ? _: crate: crate,
@@ -77,6 +78,19 @@ let
           name = "${package.name}-${package.version}.crate";
           inherit (from) url;
           sha256 = checksum;
+          # Nix would say what it got, and not why it wanted something else.
+          postFetch = ''
+            fetched="$(sha256sum "$out" | cut -d ' ' -f 1)"
+            if [ "$fetched" != ${checksum} ]; then
+              cat >&2 <<END
+            nixcache: ${package.name} ${package.version} from ${from.url}
+            has the checksum $fetched, and Cargo.lock says ${checksum}.
+            What was published under a version never changes. If Cargo.lock was edited, take it from version control again, or
+            delete the package's entry in it and run \`cargo metadata\`. If it was not, don't build what came: ask the registry.
+            END
+              exit 1
+            fi
+          '';
         }
         // from.fetchurlExtraArgs
       )
@@ -86,7 +100,13 @@ let
     package: "crate ${directoryOf package.source} ${package.name}-${package.version} ${crate package} ${package.checksum}";
 
   repositories = builtins.mapAttrs (
-    source: _: gitSources.repository (gitSources.parse source) (outputHashes.${source} or null)
+    source: members:
+    let
+      names = [ source ] ++ map (package: "${package.name}-${package.version}") members;
+      given = builtins.filter (name: outputHashes ? ${name}) names;
+      hash = if given == [ ] then null else outputHashes.${builtins.head given};
+    in
+    gitSources.repository source (gitSources.parse source) hash
   ) (builtins.groupBy (package: package.source) ofGit);
   gitLine =
     package:

@@ -82,17 +82,24 @@ in
           { ${builtins.elemAt reference 0} = builtins.replaceStrings [ "%2F" "%23" "%2B" ] [ "/" "#" "+" ] (builtins.elemAt reference 1); };
     };
 
+  # What `outputHashes` says of it is compared here: Nix would say what it got, and not where to write it.
   repository =
-    parsed: hash:
-    builtins.fetchGit (
-      {
+    source: parsed: hash:
+    let
+      fetched = builtins.fetchGit {
         inherit (parsed) url;
         rev = parsed.commit;
         allRefs = true;
         submodules = true;
-      }
-      // text.optionalAttrs (hash != null) { narHash = hash; }
-    );
+      };
+    in
+    if hash == null || hash == fetched.narHash then
+      fetched
+    else
+      throw ''
+        nixcache: ${parsed.url} has at ${parsed.commit} the content ${fetched.narHash}, and `outputHashes` says ${hash}.
+        If that commit is the one that you want, write: outputHashes."${source}" = "${fetched.narHash}";
+      '';
 
   # { sources; manifest; } of a package in a repository.
   package =

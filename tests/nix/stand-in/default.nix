@@ -100,12 +100,17 @@ let
         name ? baseNameOf url,
         url,
         sha256,
+        postFetch ? "",
       }:
       derivationOf {
-        inherit name url;
+        inherit name url postFetch;
         args = [
-          "-c"
-          ''curl --fail --silent --show-error --location "$url" --output "$out"; exit 0''
+          "-ec"
+          ''
+            curl --fail --silent --show-error --location "$url" --output "$out"
+            eval "$postFetch"
+            exit 0
+          ''
         ];
         outputHashMode = "flat";
         outputHashAlgo = "sha256";

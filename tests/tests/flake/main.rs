@@ -9,6 +9,7 @@
 mod builds;
 mod errors;
 mod evaluation;
+mod git;
 mod handed_on;
 mod place;
 mod warm;
