@@ -12,4 +12,5 @@ mod evaluation;
 mod git;
 mod handed_on;
 mod place;
+mod tools;
 mod warm;

@@ -215,15 +215,18 @@ fn program(name: &str) -> PathBuf {
     }
 }
 
+/// A program of this machine.
+pub(crate) fn program_in_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file())
+}
+
 /// Where this machine has its programs, as the stand-in reads it.
 fn host() -> String {
     let sysroot = Command::new("rustc").args(["--print", "sysroot"]).current_dir(repository()).output().unwrap().stdout;
     let toolchain = String::from_utf8(sysroot).unwrap();
-    let find = |name: &str| {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let found = std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| file.is_file());
-        found.unwrap_or_else(|| Path::new("/nowhere").join(name)).display().to_string()
-    };
+    let find =
+        |name: &str| program_in_path(name).unwrap_or_else(|| Path::new("/nowhere").join(name)).display().to_string();
     format!(
         "{{\n  toolchain = \"{}\";\n  path = \"/usr/local/bin:/usr/bin:/bin\";\n  zstd = \"{}\";\n  curl = \"{}\";\n  \
          cargo-nextest = \"{}\";\n  cargo-nixcache = \"{}\";\n}}\n",
