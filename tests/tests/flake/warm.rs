@@ -165,12 +165,35 @@ fn a_cache_with_other_content_stops_a_derivation_and_says_what_to_do() {
     let warm = format!("(lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }}).list", border.cache());
     let expression = format!("let lib = import ./lib.nix; in {warm}");
 
-    let narinfos: Vec<PathBuf> = nixcache_tests::walk(&place.path("cache"));
-    let narinfo = narinfos.iter().find(|path| {
+    let files: Vec<PathBuf> = nixcache_tests::walk(&place.path("cache"));
+    let narinfo = files.iter().find(|path| {
         let is_narinfo = path.extension().is_some_and(|extension| extension == "narinfo");
         is_narinfo && fs::read_to_string(path).unwrap().contains("-cargo-unicode-ident-")
     });
-    fs::remove_file(narinfo.unwrap()).unwrap();
+    let narinfo = narinfo.unwrap();
+    let remedy = "cargo nixcache nix lock";
+
+    // Another archive under the right name.
+    let text = fs::read_to_string(narinfo).unwrap();
+    let nar = text.lines().find_map(|line| line.strip_prefix("URL: ")).unwrap();
+    let nar = place.path("cache").join(nar);
+    let bytes = fs::read(&nar).unwrap();
+    let other = files.iter().find(|path| path.parent() == nar.parent() && **path != nar).unwrap();
+    fs::copy(other, &nar).unwrap();
+    let log = place.fail("nix-build", &["--no-out-link", "--expr", &expression]);
+    assert!(log.contains("error: fetch /nix/store/") && log.contains(remedy), "{log}");
+    assert!(!log.contains("hash mismatch in fixed-output"), "{log}");
+    fs::write(&nar, bytes).unwrap();
+
+    // Another content, said openly.
+    let hash = text.lines().find_map(|line| line.strip_prefix("NarHash: ")).unwrap();
+    let wrong = "sha256:0000000000000000000000000000000000000000000000000000";
+    fs::write(narinfo, text.replace(hash, wrong)).unwrap();
+    let log = place.fail("nix-build", &["--no-out-link", "--expr", &expression]);
+    assert!(log.contains("error: fetch /nix/store/") && log.contains(remedy), "{log}");
+
+    // Nothing at all.
+    fs::remove_file(narinfo).unwrap();
     let log = place.fail("nix-build", &["--no-out-link", "--expr", &expression]);
     assert!(log.contains("no cache has it") && log.contains("cargo nixcache push"), "{log}");
 }
