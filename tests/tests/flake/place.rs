@@ -7,7 +7,6 @@ use std::process::{Command, Output};
 use nixcache_tests::{binary_directory, copy_tree, repository, skipped};
 
 const CONFIGURATION: &str = "experimental-features = nix-command flakes
-sandbox = false
 build-users-group =
 substituters =
 flake-registry =
@@ -18,6 +17,8 @@ max-jobs = 2
 /// See the module.
 pub(crate) struct Place {
     directory: tempfile::TempDir,
+    /// What a sandbox shows of this machine beside programs and toolchain.
+    shown: Vec<PathBuf>,
 }
 
 impl Place {
@@ -27,7 +28,8 @@ impl Place {
             skipped(test, "nix-store, of Debian's nix-bin");
             return None;
         }
-        let place = Self { directory: tempfile::tempdir().unwrap() };
+        let mut place = Self { directory: tempfile::tempdir().unwrap(), shown: Vec::new() };
+        place.shown.push(place.path("crates"));
         fs::create_dir_all(place.path("home")).unwrap();
         fs::create_dir_all(place.path("crates")).unwrap();
         copy_tree(&repository().join("nix"), &place.path("nix"), &[]);
@@ -65,6 +67,30 @@ impl Place {
         self.write(relative, &text.replace(from, to));
     }
 
+    /// Lets builders see a directory that downloads come from, also in a sandbox.
+    pub(crate) fn show(&mut self, path: PathBuf) {
+        self.shown.push(path);
+    }
+
+    /// Builders run in a sandbox where `NIXCACHE_TEST_SANDBOX` is set: with this machine's programs, read-only, and
+    /// without a network, but for what is downloaded.
+    fn sandbox(&self) -> String {
+        if std::env::var_os("NIXCACHE_TEST_SANDBOX").is_none_or(|value| value.is_empty()) {
+            return "sandbox = false\n".to_owned();
+        }
+        let host = fs::read_to_string(self.path("stand-in/host.nix")).unwrap();
+        let named = host.split('"').filter(|word| word.starts_with('/') && !word.contains(':')).map(PathBuf::from);
+        // Toolchains are links to each other.
+        let named = named.filter_map(|path| Some([path.clone(), path.canonicalize().ok()?])).flatten();
+        let system = ["/bin", "/etc/alternatives", "/lib", "/lib64", "/usr"].map(PathBuf::from);
+        let all: Vec<PathBuf> = system.into_iter().chain(named).chain(self.shown.clone()).collect();
+        // None that is in another one: Nix makes an empty file to mount a file on, and in a directory that is mounted
+        // already that is the machine's own file.
+        let is_alone = |path: &&PathBuf| !all.iter().any(|other| *path != other && path.starts_with(other));
+        let paths: Vec<String> = all.iter().filter(is_alone).map(|path| format!("{}?", path.display())).collect();
+        format!("sandbox = true\nsandbox-fallback = false\nsandbox-paths = {}\n", paths.join(" "))
+    }
+
     /// A Nix program's outcome.
     pub(crate) fn nix(&self, tool: &str, arguments: &[&str]) -> Output {
         Command::new(program(tool))
@@ -77,7 +103,7 @@ impl Place {
             .env("NIX_STATE_DIR", self.path("state"))
             .env("NIX_LOG_DIR", self.path("log"))
             .env("NIX_CONF_DIR", self.path("configuration"))
-            .env("NIX_CONFIG", CONFIGURATION)
+            .env("NIX_CONFIG", format!("{CONFIGURATION}{}", self.sandbox()))
             .output()
             .expect("Nix starts")
     }

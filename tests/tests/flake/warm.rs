@@ -20,8 +20,11 @@ const MAIN: &str = "fn main() {\n    let _ = winnow::error::ErrMode::<()>::Backt
 
 impl Border {
     fn new(test: &str) -> Option<Self> {
-        let place = Place::new(test)?;
+        let mut place = Place::new(test)?;
         let machine = Machine::new();
+        place.show(machine.cargo_home().join("registry"));
+        place.show(place.path("cache"));
+        place.show(place.path("rustc"));
         let workspace = machine.workspace("app");
         workspace.package("", "[dependencies]\nquote = \"1\"\nwinnow = \"0.7\"\n[workspace]\n", MAIN);
         let anywhere = machine.workspace("anywhere").with_env("NIXCACHE_SECRET_KEY_FILE", place.path("secret-key"));
