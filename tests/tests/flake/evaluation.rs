@@ -7,19 +7,8 @@ use super::place::Place;
 #[test]
 fn nix_flake_check_passes() {
     let Some(place) = Place::new("nix_flake_check_passes") else { return };
-    let repository = nixcache_tests::repository();
-    nixcache_tests::copy_tree(&repository.join("crates"), &place.path("flake/crates"), &[]);
-    nixcache_tests::copy_tree(&repository.join("nix"), &place.path("flake/nix"), &[]);
-    nixcache_tests::copy_tree(&repository.join("tests"), &place.path("flake/tests"), &[]);
-    for file in ["flake.nix", "Cargo.toml", "Cargo.lock"] {
-        std::fs::copy(repository.join(file), place.path("flake").join(file)).unwrap();
-    }
-    // Nobody builds through crane here, so nobody reads it.
-    place.write("crane/flake.nix", "{ outputs = _: { mkLib = throw \"crane was read\"; }; }\n");
-    let flake = format!("path:{}", place.path("flake").display());
-    let nixpkgs = format!("path:{}", place.path("stand-in").display());
-    let crane = format!("path:{}", place.path("crane").display());
-    let inputs = ["--no-write-lock-file", "--override-input", "nixpkgs", &nixpkgs, "--override-input", "crane", &crane];
+    let (flake, inputs) = place.flake("");
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
     place.succeed("nix", &[&["flake", "check", &flake][..], &inputs].concat());
     let (shown, _) = place.succeed("nix", &[&["flake", "show", "--json", &flake][..], &inputs].concat());
     for output in ["overlays", "packages", "devShells", "checks", "templates", "nixosModules"] {

@@ -7,6 +7,7 @@
 
 #![expect(clippy::unwrap_used, reason = "this file holds tests alone")]
 
+mod arguments;
 mod builds;
 mod crane;
 mod errors;
@@ -14,5 +15,6 @@ mod evaluation;
 mod git;
 mod handed_on;
 mod place;
+mod templates;
 mod tools;
 mod warm;

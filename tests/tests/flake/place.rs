@@ -10,6 +10,7 @@ const CONFIGURATION: &str = "experimental-features = nix-command flakes
 build-users-group =
 substituters =
 flake-registry =
+allow-import-from-derivation = false
 warn-dirty = false
 max-jobs = 2
 ";
@@ -123,6 +124,27 @@ impl Place {
         let output = self.nix(tool, arguments);
         assert!(!output.status.success(), "{tool} {arguments:?} succeeded");
         String::from_utf8_lossy(&output.stderr).into_owned()
+    }
+
+    /// This repository's flake, and the arguments that put the stand-in in the place of its inputs, which are `prefix` and
+    /// their name (`nixcache/` for who has the flake as an input).
+    pub(crate) fn flake(&self, prefix: &str) -> (String, Vec<String>) {
+        let repository = repository();
+        for directory in ["crates", "examples/server", "nix", "tests"] {
+            copy_tree(&repository.join(directory), &self.path("flake").join(directory), &[]);
+        }
+        for file in ["flake.nix", "Cargo.toml", "Cargo.lock"] {
+            fs::copy(repository.join(file), self.path("flake").join(file)).unwrap();
+        }
+        // Nobody builds through crane here, so nobody reads it.
+        self.write("crane/flake.nix", "{ outputs = _: { mkLib = throw \"crane was read\"; }; }\n");
+        let mut arguments = vec!["--no-write-lock-file".to_owned()];
+        for (input, directory) in [("nixpkgs", "stand-in"), ("crane", "crane")] {
+            arguments.push("--override-input".to_owned());
+            arguments.push(format!("{prefix}{input}"));
+            arguments.push(format!("path:{}", self.path(directory).display()));
+        }
+        (format!("path:{}", self.path("flake").display()), arguments)
     }
 
     /// The value of an expression in which `lib` is the helper.
