@@ -4,7 +4,8 @@ use std::process::Command;
 
 use super::place::Place;
 
-fn host() -> String {
+/// The platform of this machine's toolchain.
+pub(crate) fn host() -> String {
     let version = String::from_utf8(Command::new("rustc").arg("-vV").output().unwrap().stdout).unwrap();
     version.lines().find_map(|line| line.strip_prefix("host: ")).unwrap().to_owned()
 }

@@ -162,6 +162,14 @@ impl Place {
         self.fail("nix-instantiate", &["--eval", "--strict", "--json", "--expr", &whole])
     }
 
+    /// The same where the store is `/nix/store`. None is needed: nothing is written.
+    #[track_caller]
+    pub(crate) fn evaluation_error_in_nix_store(&self, expression: &str) -> String {
+        let whole = format!("let lib = import ./lib.nix; in {expression}");
+        let store = ["--option", "store", "dummy://?store=/nix/store"];
+        self.fail("nix-instantiate", &[&["--eval", "--strict", "--json", "--expr", &whole][..], &store].concat())
+    }
+
     /// Builds an expression; gives the output and the log.
     #[track_caller]
     pub(crate) fn build(&self, expression: &str) -> (PathBuf, String) {

@@ -200,3 +200,41 @@ fn a_cache_with_other_content_stops_a_derivation_and_says_what_to_do() {
     let log = place.fail("nix-build", &["--no-out-link", "--expr", &expression]);
     assert!(log.contains("no cache has it") && log.contains("cargo nixcache push"), "{log}");
 }
+
+#[test]
+fn a_published_program_is_fetched_by_its_content_without_a_key() {
+    let Some(border) = Border::new("a_published_program_is_fetched_by_its_content_without_a_key") else { return };
+    let Border { place, workspace, .. } = &border;
+    workspace.package("", "[workspace]\n", "fn main() {\n    println!(\"it works\");\n}\n");
+    border.publishing(workspace).build(&["build"]);
+    let narinfos = nixcache_tests::walk(&place.path("cache"));
+    let text = narinfos
+        .iter()
+        .filter_map(|path| fs::read_to_string(path).ok())
+        .find(|text| text.contains("-app-0.1.0\n") && text.contains("\nCA: fixed:r:sha256:"))
+        .unwrap();
+    let field = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    let (path, hash) = (field("StorePath:"), field("NarHash:"));
+    let caches = format!("caches = [ \"{}\" ];", border.cache());
+    let (app, _) = place.build(&format!("lib.fetchOutput {{ path = \"{path}\"; narHash = \"{hash}\"; {caches} }}"));
+    let output = std::process::Command::new(app.join("bin/app")).output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "it works\n");
+
+    // A NIF in a lock file is such a path too.
+    let target = super::arguments::host();
+    place.write(
+        "nixcache.lock",
+        &format!(
+            "version = 1\n\n[nif.app]\nversion = \"0.1.0\"\n\n[[nif.app.files]]\nnar-hash = \"{hash}\"\n\
+             nif-version = \"2.15\"\npath = \"{path}\"\ntarget = \"{target}\"\n"
+        ),
+    );
+    let (nif, _) = place.build(&format!("lib.fetchNif {{ lock = ./nixcache.lock; nif = \"app\"; {caches} }}"));
+    assert_eq!(nif, app);
+    // Nobody writes another content's hash beside a path and goes on.
+    let other = "sha256-AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    let error = place.evaluation_error_in_nix_store(&format!(
+        "(lib.fetchOutput {{ path = \"{path}\"; narHash = \"{other}\"; {caches} }}).outPath"
+    ));
+    assert!(error.contains("and /nix/store/") && error.contains("cargo nixcache nix lock"), "{error}");
+}
