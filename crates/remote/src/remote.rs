@@ -13,6 +13,7 @@ use crate::cache::{Attic, Cache, Cachix, Directory, Http, S3, StandardCache, Wri
 use crate::cache_url::{CacheUrl, Place};
 use crate::credentials::Credentials;
 use crate::event::{Listener, RemoteEvent};
+use crate::fetch::FetchError;
 use crate::network::{self, NetworkOptions};
 use crate::publish::Publisher;
 use crate::set::{Answer, Answers, Member, Trust};
@@ -186,10 +187,16 @@ impl Remote {
     }
 
     /// Looks for paths, all at once: what a cache has of them that can be believed. Nothing is fetched.
-    pub fn look_up(&self, paths: &[StorePath]) -> Vec<Option<Found>> {
+    ///
+    /// `None` is said of a path only if every cache was asked, and none has it. Where a cache failed or was left out,
+    /// and no other has the path, there is an error: it would be wrong to take the path for missing.
+    pub fn look_up(&self, paths: &[StorePath]) -> Vec<Result<Option<Found>, FetchError>> {
         let asked = paths.iter().map(|path| async {
-            let Answer { member, narinfo } = self.shared.ask(path).next().await?;
-            Some(Found { narinfo, cache: member.guard.shown.clone() })
+            let mut answers = self.shared.ask(path);
+            match answers.next().await {
+                Some(Answer { member, narinfo }) => Ok(Some(Found { narinfo, cache: member.guard.shown.clone() })),
+                None => answers.end().map_or(Ok(None), Err),
+            }
         });
         self.handle().block_on(futures_util::future::join_all(asked))
     }

@@ -265,6 +265,8 @@ pub(crate) struct Answers {
     pending: std::vec::IntoIter<(Arc<Member>, Pending)>,
     trust: Arc<Trust>,
     listener: Listener,
+    /// The caches that nothing is known of, as they are left out.
+    not_asked: Vec<String>,
     /// What went wrong last, if nothing better is to be said in the end.
     pub(crate) error: Option<FetchError>,
 }
@@ -272,14 +274,15 @@ pub(crate) struct Answers {
 impl Answers {
     /// Asks all caches at once.
     pub(crate) fn ask(members: &[Arc<Member>], path: &StorePath, trust: Arc<Trust>, listener: Listener) -> Self {
-        let open = members.iter().filter(|member| !member.guard.is_left_out());
-        let asked = open.map(|member| {
+        let (left_out, open): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.guard.is_left_out());
+        let asked = open.into_iter().map(|member| {
             let (asked, path) = (Arc::clone(member), path.clone());
             // A task of its own: an answer that isn't needed any more is still read, which keeps its connection.
             (Arc::clone(member), tokio::spawn(async move { asked.narinfo(&path).await }))
         });
         let pending = asked.collect::<Vec<_>>().into_iter();
-        Self { path: path.clone(), pending, trust, listener, error: None }
+        let not_asked = left_out.into_iter().map(|member| member.guard.shown.clone()).collect();
+        Self { path: path.clone(), pending, trust, listener, not_asked, error: None }
     }
 
     /// The next answer that can be believed.
@@ -288,7 +291,11 @@ impl Answers {
             let (member, answer) = self.pending.next()?;
             let bytes = match answer.await {
                 Ok(Ok(Some(bytes))) => bytes,
-                Ok(Ok(None) | Err(CacheError::LeftOut)) => continue,
+                Ok(Ok(None)) => continue,
+                Ok(Err(CacheError::LeftOut)) => {
+                    self.not_asked.push(member.guard.shown.clone());
+                    continue;
+                }
                 Ok(Err(error)) => {
                     self.error = Some(FetchError::Cache { cache: member.guard.shown.clone(), source: error });
                     continue;
@@ -303,6 +310,13 @@ impl Answers {
                 Err(error) => self.error = Some(error),
             }
         }
+    }
+
+    /// Why there is no answer any more that can be believed: `None` if every cache was asked, and has nothing. What a
+    /// cache that is left out has, nobody knows.
+    pub(crate) fn end(self) -> Option<FetchError> {
+        let Self { error, not_asked, .. } = self;
+        error.or_else(|| (!not_asked.is_empty()).then_some(FetchError::NotAsked { caches: not_asked }))
     }
 
     /// A narinfo that is signed by a trusted key, or is about a path that its content names, or has the content that is

@@ -228,6 +228,27 @@ fn a_cache_that_is_not_there_costs_a_warning_at_the_most() {
 }
 
 #[test]
+fn a_lock_file_is_not_made_shorter_by_a_cache_that_is_not_there() {
+    let cache = Cache::new();
+    let machine = Machine::new();
+    let publishing = cache.publishing(&app(&machine));
+    publishing.build(&["build"]);
+    let lock = |caches: &str| {
+        let workspace = publishing.with_env("NIXCACHE_PUBLISH", "").with_env("NIXCACHE_CACHES", caches);
+        workspace.nixcache(&["nix", "lock"])
+    };
+    // One cache that has everything is enough.
+    lock(&format!("http://127.0.0.1:9 {}", cache.url())).succeed();
+    let whole = publishing.read("nixcache.lock");
+    assert!(whole.contains("-cargo-itoa-1."), "{whole}");
+    // Without it, nobody knows.
+    let outcome = lock("http://127.0.0.1:9").fail();
+    assert_eq!(outcome.status.code(), Some(76));
+    assert!(outcome.stderr.contains("http://127.0.0.1:9, left out before"), "{outcome}");
+    assert_eq!(publishing.read("nixcache.lock"), whole);
+}
+
+#[test]
 fn a_store_is_pushed_and_pulled_without_building() {
     let cache = Cache::new();
     let (first, second) = (Machine::new(), Machine::new());

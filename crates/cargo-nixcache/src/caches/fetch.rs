@@ -15,7 +15,7 @@ use nixcache_core::nix::StorePath;
 use nixcache_core::session::{Ledger, Lookup as _, Resolution, UnitState, resolve};
 use nixcache_core::store::{Lease, LocalStore, StoreError};
 use nixcache_core::unit::UnitIndex;
-use nixcache_remote::{Fetching, Outcome, Remote};
+use nixcache_remote::{FetchError, Fetching, Outcome, Remote};
 
 use super::hints::{Hints, Wish};
 use crate::lookup::StoreLookup;
@@ -189,7 +189,8 @@ impl Run<'_> {
                 self.fetched.bytes += bytes;
                 self.follow(&set)?;
             }
-            Outcome::Missing => {}
+            // That a cache is left out was said once.
+            Outcome::Missing | Outcome::Failed(FetchError::NotAsked { .. }) => {}
             Outcome::Failed(error) => {
                 let what = match item {
                     Item::Record(key) => key.to_string(),

@@ -40,9 +40,9 @@ pub enum Outcome<T> {
         /// The cache that it came from, as it is shown.
         cache: String,
     },
-    /// No cache has it.
+    /// Every cache was asked, and none has it.
     Missing,
-    /// A cache may have it, but it could not be had.
+    /// A cache may have it, but it could not be had, or the cache could not be asked.
     Failed(FetchError),
 }
 
@@ -93,6 +93,12 @@ pub enum FetchError {
         /// What `unpack` said.
         #[source]
         source: Box<dyn Error + Send + Sync>,
+    },
+    /// None of the caches that were asked has it. Others were left out, and may have it.
+    #[error("ask {}, left out before", caches.join(" and "))]
+    NotAsked {
+        /// The caches that were left out.
+        caches: Vec<String>,
     },
     /// It was not worth the time any more.
     #[error("fetch the path: it would have taken longer than to build it")]
@@ -352,7 +358,7 @@ impl<T: Send + 'static> Job<T> {
                 }
             }
         }
-        answers.error.take().map_or(Outcome::Missing, Outcome::Failed)
+        answers.end().map_or(Outcome::Missing, Outcome::Failed)
     }
 
     /// Reads the NAR of a believed narinfo.

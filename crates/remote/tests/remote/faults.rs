@@ -65,7 +65,7 @@ fn a_server_that_wants_a_credential_is_left_out() {
         let (memory, sample) = cache();
         let server = memory.serve_with(move |request| request.target.ends_with(target).then(|| Reply::status(status)));
         let watched = Watched::of(&[&server.url()]);
-        assert!(matches!(watched.fetch_one(&sample.path), Outcome::Missing));
+        assert!(failed(watched.fetch_one(&sample.path)).contains("left out"));
         let told = watched.left_out();
         assert_eq!(told.len(), 1);
         assert!(told[0].contains(&format!("({status})")), "{told:?}");
@@ -104,7 +104,7 @@ fn a_server_that_only_fails_is_left_out() {
     watched.fetch(&many());
     assert_eq!(watched.left_out().len(), 1);
     let late = Sample::new("late", 1);
-    assert!(matches!(watched.fetch_one(&late.path), Outcome::Missing));
+    assert!(failed(watched.fetch_one(&late.path)).contains("left out"));
     assert_not_asked(&server, &[late.path]);
 }
 
@@ -117,7 +117,7 @@ fn retry_after_is_honoured_up_to_a_limit() {
     for asked in ["3600", "Wed, 21 Oct 2065 07:28:00 GMT"] {
         let server = narinfo_answers(&memory, vec![Reply::with(503, &[("Retry-After", asked)], b"")]);
         let watched = Watched::of(&[&server.url()]);
-        assert!(matches!(watched.fetch_one(&sample.path), Outcome::Missing));
+        assert!(failed(watched.fetch_one(&sample.path)).contains("left out"));
         assert_eq!(watched.left_out().len(), 1);
         assert_eq!(server.count("GET", ".narinfo"), 1);
     }
@@ -132,6 +132,28 @@ fn a_dead_port_is_left_out_and_the_next_cache_asked() {
     assert!(fetched(watched.fetch_one(&sample.path)).0 == sample.nar);
     watched.fetch(&many());
     assert_eq!(watched.left_out().len(), 1, "one warning");
+}
+
+#[test]
+fn what_a_cache_that_is_left_out_has_is_not_known() {
+    let (memory, sample) = cache();
+    let server = memory.serve();
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let dead = format!("http://127.0.0.1:{port}");
+    let nowhere = Sample::new("nowhere", 1);
+    let watched = Watched::of(&[&dead, &server.url()]);
+    // The first time it fails, and then it isn't asked: the answer is the same.
+    for _ in 0..2 {
+        let [here, there] = watched.fetch(&[sample.path.clone(), nowhere.path.clone()]).try_into().unwrap();
+        assert!(fetched(here).0 == sample.nar);
+        let Outcome::Failed(FetchError::NotAsked { caches }) = there else { panic!("{there:?}") };
+        assert_eq!(caches, [dead.as_str()]);
+        let [here, there] = watched.remote.look_up(&[sample.path.clone(), nowhere.path.clone()]).try_into().unwrap();
+        assert!(here.unwrap().is_some_and(|found| found.cache == server.url()));
+        assert!(matches!(there, Err(FetchError::NotAsked { .. })), "{there:?}");
+    }
+    let watched = Watched::of(&[&server.url()]);
+    assert!(watched.remote.look_up(&[nowhere.path]).remove(0).unwrap().is_none());
 }
 
 #[test]

@@ -119,7 +119,8 @@ fn locked(settings: &Settings, resolved: &Resolved<'_>) -> Result<Records, NixEr
     only_published(settings, resolved, records, report)
 }
 
-/// Leaves out what nobody could fetch.
+/// Leaves out what nobody could fetch. If that can't be known, as a cache doesn't answer, nothing is written: a shorter
+/// file would say that the records aren't there.
 fn only_published(
     settings: &Settings,
     resolved: &Resolved<'_>,
@@ -136,9 +137,14 @@ fn only_published(
         return Ok(records);
     };
     let paths: Vec<StorePath> = records.keys().cloned().collect();
-    let found = remote.look_up(&paths);
-    let missing: Vec<&StorePath> =
-        paths.iter().zip(&found).filter(|(_, found)| found.is_none()).map(|(path, _)| path).collect();
+    let mut missing: Vec<&StorePath> = Vec::new();
+    for (path, found) in paths.iter().zip(remote.look_up(&paths)) {
+        match found {
+            Ok(Some(_)) => {}
+            Ok(None) => missing.push(path),
+            Err(source) => return Err(NixError::LookUp { path: path.clone(), source: Box::new(source) }),
+        }
+    }
     if !missing.is_empty() {
         report.warning(&format!(
             "{} records are left out: no cache has them with this content (`cargo nixcache push` publishes them)",

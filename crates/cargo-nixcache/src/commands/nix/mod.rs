@@ -21,8 +21,10 @@ use std::process::ExitCode;
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::digest::Key;
 use nixcache_core::exchange::{PackError, UnpackError};
+use nixcache_core::nix::StorePath;
 use nixcache_core::nix::nar::TreeError;
 use nixcache_core::store::StoreError;
+use nixcache_remote::FetchError;
 
 use crate::caches::CachesError;
 use crate::exit;
@@ -83,6 +85,15 @@ pub(crate) enum NixError {
     /// Caches can't be used.
     #[error(transparent)]
     Caches(#[from] CachesError),
+    /// A cache that may have a record could not be asked for it.
+    #[error("look for {path} in the caches; without their answer the lock file could lack what they have")]
+    LookUp {
+        /// The record.
+        path: StorePath,
+        /// Why it could not be asked.
+        #[source]
+        source: Box<FetchError>,
+    },
     /// A lock file is none.
     #[error("read {path}")]
     Lock {
@@ -116,7 +127,7 @@ impl NixError {
 fn failed(error: &NixError) -> ExitCode {
     let code = match error {
         NixError::Store(_) => exit::STORE,
-        NixError::Caches(_) => exit::CACHES,
+        NixError::Caches(_) | NixError::LookUp { .. } => exit::CACHES,
         _ => exit::NIX,
     };
     Report::new(false, false, None).error(error, None);
