@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use nixcache_core::nix::signature::KeyError;
 use nixcache_core::nix::{KeyName, SecretKey};
 
 use super::print;
@@ -33,6 +34,9 @@ enum KeyFileError {
     /// The system has no random numbers.
     #[error("make a key: the system gives no random numbers: {0}")]
     Random(getrandom::Error),
+    /// The name can't be that of a key.
+    #[error(transparent)]
+    Name(#[from] KeyError),
     /// Nobody says where keys are.
     #[error("find the secret key: give a file with --secret-key-file")]
     NoFile,
@@ -75,6 +79,7 @@ fn failed(error: &dyn std::error::Error) -> ExitCode {
 
 /// Makes a key in a file that only its owner can read.
 fn make(path: &Utf8Path, name: KeyName) -> Result<SecretKey, KeyFileError> {
+    name.check_plain()?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(KeyFileError::Random)?;
     let key = SecretKey::generate(name, &seed);

@@ -27,6 +27,12 @@ pub enum KeyError {
     /// The name is empty, too long, or holds a colon, a space or a control character.
     #[error("use a key's name: it must be 1 to {NAME_LIMIT} characters without colon, spaces and control characters")]
     Name,
+    /// The name could be read as another one, or as something else than a name.
+    #[error("use the key's name {}: it must be of visible ASCII characters, without `#`", name.escape_default())]
+    NotPlain {
+        /// The name.
+        name: String,
+    },
     /// There is no colon between name and key.
     #[error("read a key or signature: it is not of the form <name>:<base64>")]
     Form,
@@ -60,6 +66,16 @@ impl KeyName {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Refuses names that don't stand in a configuration file, or before people, as what they are: `nix.conf` ends a
+    /// line at `#`, and characters that nobody sees make two names look like one. Signatures may have such names: they
+    /// are of keys that are not trusted.
+    pub fn check_plain(&self) -> Result<(), KeyError> {
+        match self.0.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'#') {
+            true => Ok(()),
+            false => Err(KeyError::NotPlain { name: self.0.clone() }),
+        }
     }
 }
 
@@ -111,6 +127,7 @@ impl SecretKey {
     /// around it doesn't matter.
     pub fn parse(text: &str) -> Result<Self, KeyError> {
         let (name, bytes) = parse_named::<64>(text.trim())?;
+        name.check_plain()?;
         match SigningKey::from_keypair_bytes(&bytes) {
             Ok(key) => Ok(Self { name, key }),
             Err(_) => Err(KeyError::Halves { name }),
@@ -175,6 +192,7 @@ impl FromStr for PublicKey {
 
     fn from_str(text: &str) -> Result<Self, KeyError> {
         let (name, bytes) = parse_named::<32>(text)?;
+        name.check_plain()?;
         match VerifyingKey::from_bytes(&bytes) {
             Ok(key) if !key.is_weak() => Ok(Self { name, key }),
             _ => Err(KeyError::NoKey { name }),

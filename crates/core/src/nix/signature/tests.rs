@@ -247,6 +247,22 @@ fn a_content_address_that_is_not_checked_vouches_for_nothing() {
     }
 }
 
+#[test]
+fn a_key_has_a_name_that_looks_like_nothing_else() {
+    let base64 = key().public().to_string().split_once(':').unwrap().1.to_owned();
+    for name in ["team#1", "te\u{200b}am-1", "te\u{ad}am", "\u{202e}team", "te\u{3164}am", "tëam", "t\u{435}am"] {
+        let refused = format!("{name}:{base64}").parse::<PublicKey>().unwrap_err();
+        assert_eq!(refused, KeyError::NotPlain { name: name.to_owned() });
+        assert!(refused.to_string().is_ascii(), "{refused}");
+        let secret = SecretKey::generate(name.parse().unwrap(), &[7; 32]).to_file_text();
+        assert!(matches!(SecretKey::parse(&secret), Err(KeyError::NotPlain { .. })));
+        // Somebody's signature beside the one that counts does no harm.
+        let signature = format!("{name}:{}", BASE64.encode([1; 64]));
+        assert_eq!(signature.parse::<Signature>().unwrap().to_string(), signature);
+    }
+    assert!(format!("cache.example.org-1_(a)@b/c+d=:{base64}").parse::<PublicKey>().is_ok());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
