@@ -27,6 +27,7 @@ mod publish;
 mod remote;
 mod secret;
 mod set;
+mod turns;
 
 pub use allowance::Allowance;
 pub use cache::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, StoredFile, WritableCache};

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use nixcache_core::nix::{NarInfo, SecretKey, Sha256, StorePath, StorePathHash, TrustedKeys, Verified};
 use tokio::runtime::{Handle, Runtime};
-use tokio::sync::Semaphore;
 use url::Url;
 
 use crate::allowance::{Allowance, Budget};
@@ -13,10 +12,11 @@ use crate::cache::{Attic, Cache, Cachix, Directory, Http, S3, StandardCache, Wri
 use crate::cache_url::{CacheUrl, Place};
 use crate::credentials::Credentials;
 use crate::event::{Listener, RemoteEvent};
-use crate::fetch::FetchError;
+use crate::fetch::{Decoders, FetchError};
 use crate::network::{self, NetworkOptions};
 use crate::publish::Publisher;
 use crate::set::{Answer, Answers, Member, Trust};
+use crate::turns::Turns;
 
 /// Threads for the network. Decompression and unpacking have threads of their own.
 const THREADS: usize = 2;
@@ -92,7 +92,8 @@ pub(crate) struct Shared {
     pub(crate) secret_key: Option<SecretKey>,
     listener: Listener,
     /// NARs that may be fetched at once.
-    pub(crate) nars: Semaphore,
+    pub(crate) nars: Arc<Turns>,
+    pub(crate) decoders: Arc<Decoders>,
     pub(crate) network: NetworkOptions,
     pub(crate) budget: Budget,
 }
@@ -179,7 +180,8 @@ impl Remote {
             trust: Arc::new(Trust { keys: options.trusted_keys, pinned: options.pinned }),
             secret_key: options.secret_key,
             listener,
-            nars: Semaphore::new(options.network.nars_at_once),
+            nars: Turns::new(options.network.nars_at_once),
+            decoders: Arc::default(),
             network: options.network,
             budget: Budget::default(),
         };
@@ -191,6 +193,8 @@ impl Remote {
     /// `None` is said of a path only if every cache was asked, and none has it. Where a cache failed or was left out,
     /// and no other has the path, there is an error: it would be wrong to take the path for missing.
     pub fn look_up(&self, paths: &[StorePath]) -> Vec<Result<Option<Found>, FetchError>> {
+        let hashes: Vec<_> = paths.iter().map(|path| *path.hash()).collect();
+        self.shared.announce(&hashes);
         let asked = paths.iter().map(|path| async {
             let mut answers = self.shared.ask(path);
             match answers.next().await {

@@ -80,12 +80,17 @@ impl<R: Read> Read for CheckedNar<R> {
                     Ok(read)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(self.fail(match error.downcast::<CacheError>() {
-                    Ok(source) => TransferError::Cache { source },
-                    Err(source) => TransferError::Decompress { source },
-                })),
+                Err(error) => Err(self.fail(read_error(error))),
             };
         }
+    }
+}
+
+/// What an error of the source says: that the cache failed, or that what came can't be decompressed.
+pub(super) fn read_error(error: io::Error) -> TransferError {
+    match error.downcast::<CacheError>() {
+        Ok(source) => TransferError::Cache { source },
+        Err(source) => TransferError::Decompress { source },
     }
 }
 

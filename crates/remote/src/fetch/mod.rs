@@ -8,6 +8,7 @@
 //! Nothing is held whole in memory: a few pieces wait between the task and the thread.
 
 mod checked;
+mod decoders;
 mod decompress;
 mod pieces;
 
@@ -20,6 +21,7 @@ use nixcache_core::nix::{Compression, NarInfo, Sha256, StorePath, Unverified, Ve
 use tokio::task::JoinSet;
 
 use self::checked::CheckedNar;
+pub(crate) use self::decoders::Decoders;
 use self::decompress::decompress;
 use self::pieces::{PieceReader, feed};
 use crate::allowance::CountedNar;
@@ -363,8 +365,8 @@ impl<T: Send + 'static> Job<T> {
 
     /// Reads the NAR of a believed narinfo.
     async fn transfer(&self, answer: Answer) -> Result<(T, u64), Failure> {
-        let _permit = self.shared.nars.acquire().await.expect("it is never closed");
         let Answer { member, narinfo } = answer;
+        let _turn = self.shared.nars.take(narinfo.nar_size).await;
         let transfer = member.nar(&narinfo.url).await.map_err(Failure::cache)?;
         let limit = compressed_limit(&narinfo);
         match transfer {
@@ -393,14 +395,16 @@ impl<T: Send + 'static> Job<T> {
             let _running = running;
             let mut bytes = 0;
             let counted = Counted { source: compressed, bytes: &mut bytes };
-            let decompressed = decompress(&narinfo.compression, counted).map_err(Failure::Transfer)?;
             let mut in_budget = shared.budget.count();
-            let decompressed = Metered { source: decompressed, nar: &mut in_budget };
-            let mut nar = CheckedNar::new(decompressed, narinfo.nar_size, narinfo.nar_hash);
-            let result = unpack(&FetchedPath { tag, narinfo }, &mut nar);
-            // What `unpack` left over is read too. If the NAR is wrong, that is the reason for whatever it said.
-            nar.finish().map_err(Failure::Transfer)?;
-            let value = result.map_err(Failure::Unpack)?;
+            let compression = narinfo.compression.clone();
+            let value = decompress(&compression, counted, narinfo.nar_size, &shared.decoders, |decompressed| {
+                let decompressed = Metered { source: decompressed, nar: &mut in_budget };
+                let mut nar = CheckedNar::new(decompressed, narinfo.nar_size, narinfo.nar_hash);
+                let result = unpack(&FetchedPath { tag, narinfo }, &mut nar);
+                // What `unpack` left over is read too. If the NAR is wrong, that is the reason for whatever it said.
+                nar.finish().map_err(Failure::Transfer)?;
+                result.map_err(Failure::Unpack)
+            })?;
             in_budget.done();
             Ok((value, bytes))
         });
