@@ -19,6 +19,11 @@ demo:
 bench *arguments:
     ./bench/run {{arguments}}
 
+# Caches on the same workload, then the server: all numbers about caches (needs curl, zstd, tar, wrk and nginx).
+bench-caches *arguments:
+    ./bench/caches {{arguments}}
+    ./bench/server
+
 # The server beside nginx, and garbage collection of a million paths (needs wrk and nginx).
 bench-server *arguments:
     ./bench/server {{arguments}}
