@@ -139,6 +139,14 @@ impl Nix {
         self.try_run("nix-store", &[&["--store", self.path(store).as_str(), "-r", path][..], &trust].concat())
     }
 
+    /// Whether it was built with S3. Debian's 2.8 is not, and says so.
+    pub fn can_read_s3(&self) -> bool {
+        let none = "s3://none?endpoint=127.0.0.1:9&scheme=http";
+        let output = self.try_run("nix", &["path-info", "--store", none, "--all"]);
+        let text = String::from_utf8_lossy(&output.stderr);
+        !text.contains("don't know how to open Nix store") && !text.contains("not supported")
+    }
+
     /// Forgets what caches have said.
     pub fn forget(&self) {
         // It isn't there if nothing was said.

@@ -9,17 +9,10 @@ use std::process::{Child, Command, Stdio};
 use nixcache_core::nix::SecretKey;
 use nixcache_tests::{Garage, Machine, Nix, binary_directory, skipped};
 
-/// Debian's 2.8 is built without S3, and says so.
-fn can_read_s3(nix: &Nix) -> bool {
-    let output = nix.try_run("nix", &["path-info", "--store", "s3://none?endpoint=127.0.0.1:9&scheme=http", "--all"]);
-    let text = String::from_utf8_lossy(&output.stderr);
-    !text.contains("don't know how to open Nix store") && !text.contains("not supported")
-}
-
 #[test]
 fn nix_substitutes_from_a_bucket_with_a_node_down() {
     const NAME: &str = "nix_substitutes_from_a_bucket_with_a_node_down";
-    let nixes: Vec<Nix> = Nix::all(NAME).into_iter().filter(can_read_s3).collect();
+    let nixes: Vec<Nix> = Nix::all(NAME).into_iter().filter(Nix::can_read_s3).collect();
     if nixes.is_empty() {
         return skipped(NAME, "a Nix that was built with S3, which Debian's 2.8 is not");
     }

@@ -1,5 +1,5 @@
-//! What is published, with Nix itself as the client: it substitutes units, sets and outputs, from a directory and from
-//! our server, checks all of it, and fetches an output without any key, in pure evaluation too.
+//! What is published, with Nix itself as the client: it substitutes units, sets and outputs, from a directory, from
+//! our server and from a bucket, checks all of it, and fetches an output without any key, in pure evaluation too.
 //!
 //! Everything is done with the Nix of this machine and with a recent one, where there is one.
 
@@ -10,7 +10,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
 use nixcache_core::nix::{Asked, NarInfo, SecretKey, StorePath};
-use nixcache_tests::{CacheServer, Machine, Nix, Workspace, walk};
+use nixcache_test_servers::S3Server;
+use nixcache_tests::{CacheServer, Machine, Nix, Workspace, skipped, walk};
 
 /// A workspace with a member, a library from elsewhere, a program and a C library, published to a server in `nix`'s
 /// directory and to the directory `cache` there. Gives all narinfos.
@@ -72,10 +73,18 @@ fn nix_substitutes_units_sets_and_outputs() {
         let narinfos = publish(&nix, &Machine::new(), &key);
         let server = CacheServer::start(nix.path("").as_std_path(), &[]);
         let directory = format!("file://{}", nix.path("cache"));
+        // The directory as a public bucket.
+        let s3 = S3Server::public(nix.path("").as_std_path());
+        let bucket = s3.url("cache");
+        let mut places = vec![("directory", directory.as_str()), ("server", server.url())];
+        match nix.can_read_s3() {
+            true => places.push(("bucket", &bucket)),
+            false => skipped("nix_substitutes_units_sets_and_outputs", "a Nix that was built with S3, for a bucket"),
+        }
         let mut all = narinfos.iter().map(|narinfo| narinfo.store_path.name().as_str());
         let unit = all.find(|name| name.starts_with("cargo-itoa-")).unwrap();
         let names = [unit, "cargo-deps-app", "cargo-package-app-0.1.0", "app-0.1.0"];
-        for (place, cache) in [("directory", directory.as_str()), ("server", server.url())] {
+        for (place, cache) in places {
             for name in names {
                 nix.forget();
                 let narinfo = find(&narinfos, name);

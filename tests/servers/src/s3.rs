@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-/// An S3 server over a directory, in which each directory is a bucket. It checks signatures.
+/// An S3 server over a directory, in which each directory is a bucket.
 pub struct S3Server {
     /// Where it listens on loopback.
     pub port: u16,
@@ -30,15 +30,27 @@ impl S3Server {
     /// Its secret.
     pub const SECRET_KEY: &str = "secret";
 
-    /// A server over the directory at `root`.
+    /// A server over the directory at `root`. It checks signatures.
     pub fn new(root: &Path) -> Self {
         Self::breaking(root, |_, _| None)
+    }
+
+    /// One with public buckets: it takes requests that nobody has signed, and no others.
+    pub fn public(root: &Path) -> Self {
+        Self::serve(s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap()), |_, _| None)
     }
 
     /// The same, which breaks the connections of the requests for which `due` says so, by method and path.
     pub fn breaking(root: &Path, due: impl Fn(&str, &str) -> Option<Break> + Send + Sync + 'static) -> Self {
         let mut builder = s3s::service::S3ServiceBuilder::new(s3s_fs::FileSystem::new(root).unwrap());
         builder.set_auth(s3s::auth::SimpleAuth::from_single(Self::ACCESS_KEY, Self::SECRET_KEY));
+        Self::serve(builder, due)
+    }
+
+    fn serve(
+        builder: s3s::service::S3ServiceBuilder,
+        due: impl Fn(&str, &str) -> Option<Break> + Send + Sync + 'static,
+    ) -> Self {
         let (service, due) = (builder.build(), Arc::new(due));
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
