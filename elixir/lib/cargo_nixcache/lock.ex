@@ -23,7 +23,7 @@ defmodule CargoNixcache.Lock do
     ]
   end
 
-  @doc "The files of a lock file: a map from crates to `{manifest or nil, files}`."
+  @doc "The NIFs of a lock file: a map from crates to their manifests, versions, sources and files."
   def read!(path) do
     case Elixir.File.read(path) do
       {:ok, text} -> parse!(text)
@@ -48,10 +48,16 @@ defmodule CargoNixcache.Lock do
     end
 
     for {["nif", crate], [nif]} <- tables, into: %{} do
-      files = Enum.reverse(Map.get(tables, ["nif", crate, "files"], []))
+      many = fn kind -> Enum.reverse(Map.get(tables, ["nif", crate, kind], [])) end
 
       {crate!(crate),
-       %{manifest: nif["manifest"], version: fetch!(nif, "version"), files: Enum.map(files, &file!(crate, nif, &1))}}
+       %{
+         manifest: nif["manifest"],
+         version: fetch!(nif, "version"),
+         # These are only read, and may be above: path dependencies can be anywhere.
+         sources: for(%{"path" => path} <- many.("sources"), do: path),
+         files: Enum.map(many.("files"), &file!(crate, nif, &1))
+       }}
     end
   end
 

@@ -21,10 +21,15 @@ struct Published {
 
 impl Published {
     fn new() -> Self {
+        Self::with(&[])
+    }
+
+    /// The same, published with more arguments.
+    fn with(arguments: &[&str]) -> Self {
         let machine = machine();
         let producer = checkout(&machine, "producer");
         let server = Server::new();
-        server.publish(&producer);
+        server.publish_with(&producer, arguments);
         let project = checkout(&machine, "project");
         fs::copy(producer.path("nixcache.lock"), project.path("nixcache.lock")).unwrap();
         Self { server, project, _machine: machine }
@@ -301,6 +306,80 @@ fn mix_compile_says_what_is_wrong_and_installs_nothing() {
     wrong(&published, "there is no nixcache.lock");
     // Somebody who builds the NIF is left alone.
     succeed(published.mix(&elixir, &["compile"]).env("NIXCACHE_NIF_SKIP", "1"));
+}
+
+#[test]
+fn a_library_of_other_sources_does_not_stay_in_place_unnoticed() {
+    let Some(elixir) = Elixir::new("a_library_of_other_sources_does_not_stay_in_place_unnoticed") else { return };
+    let published = Published::with(&["--source-version"]);
+    let project = &published.project;
+    assert!(project.read("nixcache.lock").contains("version = \"0.1.0-s"), "{}", project.read("nixcache.lock"));
+    elixir.with_program(false);
+    let http = || published.mix(&elixir, &["compile"]);
+    succeed(&mut http());
+    assert!(published.library().is_file());
+    // What doesn't belong to it; and what git passes over.
+    project.edit("native/demo_nif/README.md", "The NIF", "The old NIF");
+    project.edit("native/tally_cli/src/main.rs", "Counts", "Numbers");
+    succeed(&mut http());
+    project.commit();
+    project.write("native/demo_nif/notes.tmp", "not ours");
+    project.write(".git/info/exclude", "*.tmp\n");
+    succeed(&mut http());
+    // What does. The library is there and is what was locked, and it isn't that of these sources.
+    for (file, from, to) in [
+        ("native/demo_nif/src/lib.rs", "one + other", "one - other"),
+        ("native/tally/src/lib.rs", "or_default() += 1", "or_default() += 2"),
+        ("native/Cargo.lock", "version = 4", "version = 4\n"),
+    ] {
+        project.edit(file, from, to);
+        elixir.with_program(false);
+        let output = fail(&mut http());
+        assert!(output.contains("the sources of demo_nif aren't those of 0.1.0-s"), "{file}: {output}");
+        elixir.with_program(true);
+        let output = fail(&mut http());
+        assert!(output.contains("nixcache.lock: it has demo_nif 0.1.0-s"), "{file}: {output}");
+        project.edit(file, to, from);
+        succeed(&mut http());
+    }
+    // A lock that doesn't say where the sources are is left to the program.
+    let lock = project.read("nixcache.lock");
+    project.write("nixcache.lock", lock.split("[[nif.demo_nif.sources]]").next().unwrap());
+    succeed(&mut http());
+    elixir.with_program(false);
+    assert!(fail(&mut http()).contains("doesn't say which sources demo_nif 0.1.0-s"));
+    // Without sources there is nothing to compare.
+    fs::remove_dir_all(project.path("native")).unwrap();
+    succeed(&mut http());
+}
+
+#[test]
+fn a_version_that_cannot_be_read_is_not_taken_for_the_locked_one() {
+    let Some(elixir) = Elixir::new("a_version_that_cannot_be_read_is_not_taken_for_the_locked_one") else { return };
+    let published = Published::new();
+    let project = &published.project;
+    let compile = |program: bool| {
+        elixir.with_program(program);
+        published.mix(&elixir, &["compile"])
+    };
+    let (manifest, workspace) = ("native/demo_nif/Cargo.toml", "native/Cargo.toml");
+    succeed(&mut compile(false));
+    // The workspace says it.
+    project.edit(manifest, "version = \"0.1.0\"", "version.workspace = true");
+    succeed(&mut compile(false));
+    project.edit(workspace, "version = \"0.1.0\"", "version = \"0.2.0\"");
+    for program in [false, true] {
+        let output = fail(&mut compile(program));
+        assert!(output.contains("it has demo_nif 0.1.0, and native/demo_nif/Cargo.toml is 0.2.0"), "{output}");
+    }
+    // As nobody writes it: with our program it is read, and without it is nothing that could be believed.
+    project.edit(manifest, "version.workspace = true", "version = \"\"\"0.1.0\"\"\"");
+    succeed(&mut compile(true));
+    let output = fail(&mut compile(false));
+    assert!(output.contains("the version of demo_nif can't be read from native/demo_nif/Cargo.toml"), "{output}");
+    project.edit(manifest, "0.1.0", "0.2.0");
+    assert!(fail(&mut compile(true)).contains("it has demo_nif 0.1.0, and native/demo_nif/Cargo.toml is 0.2.0"));
+    assert!(published.library().is_file());
 }
 
 #[test]

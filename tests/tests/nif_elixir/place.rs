@@ -159,7 +159,13 @@ impl Server {
 
     /// Publishes a checkout's NIF and locks it.
     pub(crate) fn publish(&self, workspace: &Workspace) {
-        nif(&self.publishing(workspace), &["publish", "--lock", "--lock-file", "../nixcache.lock"]).succeed();
+        self.publish_with(workspace, &[]);
+    }
+
+    /// The same, with more arguments.
+    pub(crate) fn publish_with(&self, workspace: &Workspace, arguments: &[&str]) {
+        let all = [&["publish", "--lock", "--lock-file", "../nixcache.lock"], arguments].concat();
+        nif(&self.publishing(workspace), &all).succeed();
     }
 }
 

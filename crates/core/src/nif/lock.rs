@@ -6,10 +6,10 @@
 //! [nif.demo_nif]
 //! manifest = "native/demo_nif/Cargo.toml"       # if there is one: its version must be that below
 //! namespace = "main"
-//! version = "0.1.0"
+//! version = "0.1.0-s1a2b3c4d5e6f"
 //!
 //! [[nif.demo_nif.files]]
-//! archive = "libdemo_nif-v0.1.0-nif-2.15-x86_64-unknown-linux-gnu.so.tar.gz"
+//! archive = "libdemo_nif-v0.1.0-s1a2b3c4d5e6f-nif-2.15-x86_64-unknown-linux-gnu.so.tar.gz"
 //! archive-hash = "sha256:<hex>"
 //! archive-nar-hash = "sha256-<base64>"
 //! archive-nar-size = 123
@@ -23,12 +23,15 @@
 //! path = "/nix/store/…"
 //! target = "x86_64-unknown-linux-gnu"
 //! variant = "avx2"                               # if there is one
+//!
+//! [[nif.demo_nif.sources]]                       # if the sources are in the version: where they are
+//! path = "native/demo_nif"
 //! ```
 //!
 //! The file is sorted, so that the same content is the same text. Every value is a text or a number on a line of its
 //! own, so that it can be read where there is no reader of TOML. Other sections than `nif` are kept as they are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
@@ -90,6 +93,9 @@ pub struct LockedNif {
     pub release: NifRelease,
     /// The crate's manifest, from the lock file, if it is in the same repository.
     pub manifest: Option<Utf8PathBuf>,
+    /// The directories of the packages whose content is in the version, seen from the lock file. None, if the version
+    /// doesn't say the content, or the sources are elsewhere. Whoever has no cargo compares them by this list.
+    pub sources: BTreeSet<String>,
     /// Its files.
     pub files: BTreeMap<NifPlatform, LockedFile>,
 }
@@ -129,7 +135,15 @@ struct NifTable {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     manifest: Option<Utf8PathBuf>,
     namespace: NifNamespace,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    sources: Vec<SourceTable>,
     version: NifRelease,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SourceTable {
+    path: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -198,6 +212,7 @@ impl LockedNif {
             namespace: table.namespace,
             release: table.version,
             manifest: table.manifest,
+            sources: table.sources.into_iter().map(|source| source.path).collect(),
             files: BTreeMap::new(),
         };
         let outside =
@@ -247,6 +262,7 @@ impl LockedNif {
             files: files.collect(),
             manifest: self.manifest.clone(),
             namespace: self.namespace.clone(),
+            sources: self.sources.iter().map(|path| SourceTable { path: path.clone() }).collect(),
             version: self.release.clone(),
         }
     }
@@ -302,7 +318,7 @@ impl LockedPath {
         let path: StorePath =
             path.parse().map_err(|_| format!("{:?} is no store path", super::name::shortened(path)))?;
         let nar_hash = hash(nar_hash)?;
-        if StorePath::by_content(&nar_hash, &std::collections::BTreeSet::new(), false, path.name().clone()) != path {
+        if StorePath::by_content(&nar_hash, &BTreeSet::new(), false, path.name().clone()) != path {
             return Err(format!("{path} is not named by its content"));
         }
         Ok(Self { path, nar_hash, nar_size })
@@ -333,6 +349,7 @@ mod tests {
                 namespace: NifNamespace::default(),
                 release: name.release.clone(),
                 manifest: Some("native/demo_nif/Cargo.toml".into()),
+                sources: ["../shared", "native/demo_nif"].map(str::to_owned).into(),
                 files: BTreeMap::new(),
             });
             nif.files.insert(name.platform.clone(), LockedFile::of_record(&record).unwrap());
@@ -389,6 +406,7 @@ mod tests {
             ("target = \"aarch64-apple-darwin\"", "target = \"aarch64-apple/darwin\""),
             ("library-hash = \"sha256:", "library-hash = \"md5:"),
             ("library-size = ", "library-length = "),
+            ("path = \"native/demo_nif\"", "directory = \"native/demo_nif\""),
         ] {
             assert!(text.contains(from), "{from}");
             assert!(NixcacheLock::parse(&text.replacen(from, to, 1)).is_err(), "{from} → {to}");

@@ -32,4 +32,4 @@ pub use output::{
     ContentPath, LIBRARY_LIMIT, NifManifest, NifRecord, OutputError, RecordedArchive, RecordedPath, library_of_output,
     pack_archive, pack_output, pack_record, read_file_nar, read_record,
 };
-pub use source::{SourceError, source_digest};
+pub use source::{SourceError, source_digest, source_directories};

@@ -3,9 +3,10 @@
 //! It is a name and no key: what is published under it never changes, so a source that it misses shows as a refusal,
 //! not as a wrong library. It needs neither cargo nor git. It holds the files of the package and of the packages that
 //! it depends upon by path (`dependencies` and `build-dependencies`), the lock file, the workspace's manifest and the
-//! toolchain file; texts in Markdown are left out.
+//! toolchain file; texts in Markdown are left out. `elixir/lib/cargo_nixcache/source.ex` makes the same digest where
+//! there is none of our programs: `tests/nif_elixir` compares the two.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use ignore::WalkBuilder;
@@ -54,32 +55,59 @@ pub enum SourceError {
     },
 }
 
+/// The packages that the sources of a NIF are in.
+struct Sources {
+    /// Where the lock file of the workspace is.
+    root: Utf8PathBuf,
+    /// The directories of the packages.
+    packages: BTreeSet<Utf8PathBuf>,
+}
+
+impl Sources {
+    fn of(manifest: &Utf8Path) -> Result<Self, SourceError> {
+        let read = |source| SourceError::File { path: manifest.to_owned(), source };
+        let manifest = manifest.canonicalize_utf8().map_err(read)?;
+        let start = parent(&manifest);
+        let root = workspace_root(&start);
+        let shared = match root.join("Cargo.toml") {
+            manifest if manifest.is_file() => read_manifest(&manifest)?,
+            _ => Table::new(),
+        };
+        let mut packages = BTreeSet::new();
+        let mut waiting = vec![start];
+        while let Some(directory) = waiting.pop() {
+            if packages.contains(&directory) {
+                continue;
+            }
+            let table = read_manifest(&directory.join("Cargo.toml"))?;
+            for path in path_dependencies(&table, &directory, &shared, &root) {
+                let read = |source| SourceError::File { path: path.clone(), source };
+                waiting.push(path.canonicalize_utf8().map_err(read)?);
+            }
+            packages.insert(directory);
+        }
+        Ok(Self { root, packages })
+    }
+}
+
+/// The directories that [`source_digest`] looks into, as they are seen from another directory: of the package with this
+/// manifest and of those that it depends upon by path.
+pub fn source_directories(manifest: &Utf8Path, seen_from: &Utf8Path) -> Result<BTreeSet<String>, SourceError> {
+    let read = |source| SourceError::File { path: seen_from.to_owned(), source };
+    let seen_from = seen_from.canonicalize_utf8().map_err(read)?;
+    let named = |directory: &Utf8PathBuf| match from(&seen_from, directory) {
+        own if own.is_empty() => ".".to_owned(),
+        name => name,
+    };
+    Ok(Sources::of(manifest)?.packages.iter().map(named).collect())
+}
+
 /// The digest of the sources of the package with this manifest.
 pub fn source_digest(manifest: &Utf8Path) -> Result<[u8; 32], SourceError> {
-    let read = |source| SourceError::File { path: manifest.to_owned(), source };
-    let manifest = manifest.canonicalize_utf8().map_err(read)?;
-    let start = parent(&manifest);
-    let root = workspace_root(&start);
-    let shared = match root.join("Cargo.toml") {
-        manifest if manifest.is_file() => read_manifest(&manifest)?,
-        _ => Table::new(),
-    };
-    let mut packages: BTreeMap<Utf8PathBuf, Table> = BTreeMap::new();
-    let mut waiting = vec![start];
-    while let Some(directory) = waiting.pop() {
-        if packages.contains_key(&directory) {
-            continue;
-        }
-        let table = read_manifest(&directory.join("Cargo.toml"))?;
-        for path in path_dependencies(&table, &directory, &shared, &root) {
-            let read = |source| SourceError::File { path: path.clone(), source };
-            waiting.push(path.canonicalize_utf8().map_err(read)?);
-        }
-        packages.insert(directory, table);
-    }
+    let Sources { root, packages } = Sources::of(manifest)?;
     // Named from the workspace, so that another checkout has the same names.
     let mut files: BTreeMap<String, Utf8PathBuf> = BTreeMap::new();
-    for directory in packages.keys() {
+    for directory in &packages {
         for file in package_files(directory)? {
             files.insert(from(&root, &file), file);
         }
@@ -226,6 +254,16 @@ mod tests {
             write(&there, &[(path, &format!("{old}\n# changed"))]);
             assert_ne!(digest(&there), now, "{path}");
         }
+    }
+
+    #[test]
+    fn the_directories_are_told_from_where_the_lock_is() {
+        let here = tempfile::tempdir().unwrap();
+        let here = Utf8Path::from_path(here.path()).unwrap();
+        workspace(here);
+        let seen_from = |directory: &str| source_directories(&here.join("nif/Cargo.toml"), &here.join(directory));
+        assert_eq!(seen_from("").unwrap(), ["deep", "nif", "shared"].map(str::to_owned).into());
+        assert_eq!(seen_from("nif").unwrap(), [".", "../deep", "../shared"].map(str::to_owned).into());
     }
 
     #[test]

@@ -24,7 +24,7 @@ defmodule Mix.Tasks.Compile.CargoNixcache do
 
   use Mix.Task.Compiler
 
-  alias CargoNixcache.{Error, Fetch, Lock, Platform}
+  alias CargoNixcache.{Error, Fetch, Lock, Platform, Source}
 
   @impl true
   def run(_arguments) do
@@ -54,14 +54,16 @@ defmodule Mix.Tasks.Compile.CargoNixcache do
     target = Platform.target()
     nif_version = Platform.nif_version()
     nifs = lock |> Lock.read!() |> selected!(options[:crates])
-    Enum.each(nifs, fn {crate, nif} -> check_version!(lock, crate, nif) end)
-
     files = for {crate, nif} <- nifs, do: Lock.choose!(crate, nif.files, target, nif_version, options[:variant])
+    program = program(options[:via] || :auto)
+    fits = fits?(lock, nifs, program)
 
-    if Fetch.in_place?(files, out, layout) do
+    # A library that is what was locked is of no use if something else was to be locked.
+    if fits and Fetch.in_place?(files, out, layout) do
       {:noop, []}
     else
-      fetch!(files, lock, out, layout, target, nif_version, options)
+      before = Fetch.in_place?(files, out, layout)
+      fetch!(program, files, lock, out, layout, target, nif_version, options)
 
       unless Fetch.in_place?(files, out, layout) do
         raise Error, "what is in #{out} is not what was locked"
@@ -69,12 +71,25 @@ defmodule Mix.Tasks.Compile.CargoNixcache do
 
       # Mix links `priv` into the build directory before compilers run, and only if there is one.
       Mix.Project.build_structure()
-      {:ok, []}
+      if before, do: {:noop, []}, else: {:ok, []}
     end
   end
 
-  defp fetch!(files, lock, out, layout, target, nif_version, options) do
-    case program(options[:via] || :auto) do
+  # Whether what is locked is what the sources are. Where that can't be told from here, our program looks at them, and
+  # fails if they differ; without it there is an error: nobody shall run an old library unknowingly.
+  defp fits?(lock, nifs, program) do
+    Enum.reduce(nifs, true, fn {crate, nif}, fits ->
+      case Source.compare(lock, crate, nif) do
+        :fits -> fits
+        {:stale, message} -> raise Error, message
+        {:unclear, _} when program != nil -> false
+        {:unclear, message} -> raise Error, message
+      end
+    end)
+  end
+
+  defp fetch!(program, files, lock, out, layout, target, nif_version, options) do
+    case program do
       nil ->
         names = Enum.map_join(files, ", ", & &1.crate)
         Mix.shell().info("Fetching #{names} (#{target}, NIF #{nif_version})")
@@ -110,26 +125,6 @@ defmodule Mix.Tasks.Compile.CargoNixcache do
         :error -> raise Error, "nixcache.lock has no #{crate}"
       end
     end
-  end
-
-  # A lock that doesn't fit the sources would give an old library without a word.
-  defp check_version!(lock, crate, nif) do
-    with manifest when is_binary(manifest) <- nif.manifest,
-         {:ok, text} <- File.read(Path.join(Path.dirname(lock), manifest)),
-         [_, package] <- Regex.run(~r/^\[package\]$(.*?)(?=^\[|\z)/ms, text),
-         [_, version] <- Regex.run(~r/^version\s*=\s*["']([^"']+)["']/m, package),
-         false <- fits?(nif.version, version) do
-      raise Error,
-            "nixcache.lock is stale: it has #{crate} #{nif.version}, and #{manifest} is #{version}. " <>
-              "`cargo nixcache nif lock` writes it anew, once the NIF is published"
-    else
-      _ -> :ok
-    end
-  end
-
-  # The same, or the same with the content of the sources in it.
-  defp fits?(locked, version) do
-    locked == version or locked =~ ~r/\A#{Regex.escape(version)}[-.]s[0-9a-f]{12}\z/
   end
 
   defp diagnostic(message) do

@@ -180,7 +180,7 @@ fn up_to_date_lock(settings: &Settings, arguments: &FetchArguments, report: &Rep
             }
             let namespace = Default::default();
             let asked = Asked { namespace: &namespace, targets: &[], variants: &[] };
-            lock::relock(&lock::open(settings, report)?, &mut lock, &wanted, asked, report)?;
+            lock::relock(&lock::open(settings, report)?, &mut lock, path, &wanted, asked, report)?;
             lock::write(path, &lock)?;
             Ok(lock)
         }
@@ -189,7 +189,7 @@ fn up_to_date_lock(settings: &Settings, arguments: &FetchArguments, report: &Rep
             for (wanted, _) in stale {
                 let namespace = lock.nifs.get(&wanted.crate_name).map(|nif| nif.namespace.clone()).unwrap_or_default();
                 let asked = Asked { namespace: &namespace, targets: &[], variants: &[] };
-                lock::relock(&remote, &mut lock, &[wanted], asked, report)?;
+                lock::relock(&remote, &mut lock, path, &[wanted], asked, report)?;
             }
             lock::write(path, &lock)?;
             Ok(lock)

@@ -45,7 +45,7 @@ pub(super) fn run(settings: &Settings, arguments: &LockArguments, report: &Repor
     let remote = open(settings, report)?;
     let asked =
         Asked { namespace: &arguments.naming.namespace, targets: &arguments.targets, variants: &arguments.variants };
-    relock(&remote, &mut lock, &wanted, asked, report)?;
+    relock(&remote, &mut lock, path, &wanted, asked, report)?;
     write(path, &lock)
 }
 
@@ -148,6 +148,7 @@ pub(super) struct Asked<'a> {
 pub(super) fn relock(
     remote: &Remote,
     lock: &mut NixcacheLock,
+    path: &Utf8Path,
     wanted: &[Wanted],
     asked: Asked<'_>,
     report: &Report,
@@ -171,15 +172,16 @@ pub(super) fn relock(
             );
             return Err(NifError::Missing { what });
         }
-        insert(lock, wanted, asked.namespace, &own)?;
+        insert(lock, path, wanted, asked.namespace, &own)?;
         report.status("Locked", &format!("{} {}: {} files", wanted.crate_name, wanted.release, own.len()));
     }
     Ok(())
 }
 
-/// Puts records of one NIF into the lock. Files of another version go.
+/// Puts records of one NIF into the lock, which is for `path`. Files of another version go.
 pub(super) fn insert(
     lock: &mut NixcacheLock,
+    path: &Utf8Path,
     wanted: &Wanted,
     namespace: &NifNamespace,
     records: &[&NifRecord],
@@ -188,6 +190,10 @@ pub(super) fn insert(
         namespace: namespace.clone(),
         release: wanted.release.clone(),
         manifest: wanted.manifest.clone(),
+        sources: match &wanted.manifest {
+            Some(manifest) if wanted.release.has_source() => manifests::sources(&directory(path), manifest)?,
+            _ => BTreeSet::new(),
+        },
         files: BTreeMap::new(),
     };
     if let Some(before) = lock.nifs.get(&wanted.crate_name)

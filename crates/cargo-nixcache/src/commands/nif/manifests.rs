@@ -4,7 +4,9 @@
 //! name. Where sources are, and what belongs to them, is in `source` of the core.
 
 use camino::{Utf8Path, Utf8PathBuf};
-use nixcache_core::nif::{NifCrate, NifRelease, source_digest};
+use std::collections::BTreeSet;
+
+use nixcache_core::nif::{NifCrate, NifRelease, SourceError, source_digest, source_directories};
 use toml::{Table, Value};
 
 use super::NifError;
@@ -93,16 +95,23 @@ pub(super) fn source_release(root: &Utf8Path, source: &NifSource) -> Result<NifR
 
 /// The same, for a manifest.
 pub(super) fn release_of_source(manifest: &Utf8Path, release: &NifRelease) -> Result<NifRelease, NifError> {
-    let what = |error: nixcache_core::nif::SourceError| NifError::Manifest {
-        path: manifest.to_owned(),
-        what: nixcache_core::error_chain::chain(&error),
-    };
-    let whole = release.of_source(&source_digest(manifest).map_err(what)?);
+    let digest = source_digest(manifest).map_err(|error| unknown_sources(manifest, &error))?;
+    let whole = release.of_source(&digest);
     // It is longer than the version was.
     whole.to_string().parse().map_err(|error: nixcache_core::nif::NifNameError| NifError::Manifest {
         path: manifest.to_owned(),
         what: error.to_string(),
     })
+}
+
+/// The directories of the sources of a manifest, both seen from `root`.
+pub(super) fn sources(root: &Utf8Path, manifest: &Utf8Path) -> Result<BTreeSet<String>, NifError> {
+    let manifest = root.join(manifest);
+    source_directories(&manifest, root).map_err(|error| unknown_sources(&manifest, &error))
+}
+
+fn unknown_sources(manifest: &Utf8Path, error: &SourceError) -> NifError {
+    NifError::Manifest { path: manifest.to_owned(), what: nixcache_core::error_chain::chain(error) }
 }
 
 /// In any of the tables of dependencies, under any name.
@@ -118,10 +127,10 @@ fn depends_on_rustler(manifest: &Table) -> bool {
     has(manifest) || platforms.is_some_and(|platforms| platforms.values().filter_map(Value::as_table).any(has))
 }
 
-/// `version.workspace = true`: what the nearest manifest above with a `[workspace.package]` says.
+/// `version.workspace = true`: what the nearest manifest with a `[workspace.package]` says, this one or one above.
 fn inherited_version(manifest: &Utf8Path) -> Option<String> {
     let manifest = manifest.canonicalize_utf8().ok()?;
-    manifest.ancestors().skip(2).find_map(|directory| {
+    manifest.ancestors().skip(1).find_map(|directory| {
         let text = std::fs::read_to_string(directory.join("Cargo.toml")).ok()?;
         let table: Table = text.parse().ok()?;
         let version = table.get("workspace")?.get("package")?.get("version")?;
@@ -142,6 +151,12 @@ mod tests {
             ("native/demo-nif/Cargo.toml", format!("[package]\nname = 'demo-nif'\nversion = '0.2.0'\n{nif}")),
             ("native/Cargo.toml", "[workspace]\npackage.version = '1.2.3'\n".to_owned()),
             ("native/inherits/Cargo.toml", format!("[package]\nname = 'x'\nversion.workspace = true\n{nif}")),
+            (
+                "alone/Cargo.toml",
+                format!(
+                    "[workspace]\npackage.version = '2.0.0'\n[package]\nname = 'y'\nversion.workspace = true\n{nif}"
+                ),
+            ),
             ("native/plain/Cargo.toml", "[package]\nname = 'plain'\nversion = '0.1.0'\n".to_owned()),
             ("deps/other/Cargo.toml", format!("[package]\nname = 'other'\nversion = '0.1.0'\n{nif}")),
         ] {
@@ -150,7 +165,10 @@ mod tests {
         }
         let found = find(root).unwrap();
         let shown: Vec<_> = found.iter().map(|nif| (nif.crate_name.as_str(), nif.release.to_string())).collect();
-        assert_eq!(shown, [("demo_nif", "0.2.0".to_owned()), ("x", "1.2.3".to_owned())]);
-        assert_eq!(found[0].manifest, "native/demo-nif/Cargo.toml");
+        assert_eq!(
+            shown,
+            [("y", "2.0.0"), ("demo_nif", "0.2.0"), ("x", "1.2.3")].map(|(name, version)| (name, version.to_owned()))
+        );
+        assert_eq!(found[1].manifest, "native/demo-nif/Cargo.toml");
     }
 }

@@ -66,7 +66,7 @@ fn insert(
     let root = root.map_err(|source| NifError::File { path: path.to_owned(), source })?;
     let manifest = nif.member.manifest.strip_prefix(&root).ok().map(camino::Utf8Path::to_owned);
     let wanted = Wanted { crate_name: nif.name.crate_name.clone(), release: record.nif.version.clone(), manifest };
-    lock::insert(locked, &wanted, &record.namespace, &[record])
+    lock::insert(locked, path, &wanted, &record.namespace, &[record])
 }
 
 /// A NIF in all the forms that are published.
