@@ -19,9 +19,9 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use nixcache_core::nif::{
-    LIBRARY_LIMIT, ModuleName, NifCrate, NifName, NifNamespace, NifRelease, checksum_file, read_archive,
+    LIBRARY_LIMIT, ModuleName, NifCrate, NifName, NifNamespace, NifRelease, check_archive, checksum_file,
 };
-use nixcache_core::nix::Sha256;
+use nixcache_core::nix::{Sha256, Sha256Hasher};
 use serde::{Deserialize, Serialize};
 
 use crate::download::{FOR_EVER, describe, is_known, not_modified, small};
@@ -35,6 +35,10 @@ const SCHEMA: u32 = 1;
 
 /// What a record of an archive has at most.
 const RECORD_LIMIT: usize = 4096;
+
+/// An archive is held in memory until it is known to be good, for what is visible is never taken back. So a large one
+/// counts as several uploads: one for each of these many bytes.
+const BYTES_OF_A_TURN: usize = 32 << 20;
 
 /// The media type of an archive.
 const MEDIA_TYPE: &str = "application/gzip";
@@ -132,9 +136,14 @@ async fn record(shared: &Shared, namespace: &NifNamespace, name: &NifName) -> Re
     if let Some(record) = record.filter(|record| record.hash().is_some()) {
         return Ok(Some(record));
     }
-    let read = shared.storage.read(&layout::nif(namespace, name), shared.limits.archive_bytes).await?;
-    let Some((archive, _)) = read else { return Ok(None) };
-    let record = Record::of(&archive);
+    let path = layout::nif(namespace, name);
+    let Some(facts) = shared.storage.facts(&path).await? else { return Ok(None) };
+    let Some(mut archive) = shared.storage.stream(&path, 0..facts.size).await? else { return Ok(None) };
+    let mut hasher = Sha256Hasher::new();
+    while let Some(piece) = archive.try_next().await? {
+        hasher.update(&piece);
+    }
+    let record = Record { sha256: hasher.finish().to_string(), size: facts.size };
     shared.storage.put(&place, record.to_bytes()).await?;
     Ok(Some(record))
 }
@@ -234,21 +243,28 @@ pub(crate) async fn put(
     let Some((namespace, Wanted::Archive(name))) = wanted(&namespace, &file) else {
         return Err(Refusal::Format { what });
     };
-    let _turn = shared.uploads.acquire().await.expect("the semaphore is never closed");
+    let limit = announced(&headers).map_or(shared.limits.archive_bytes, |size| size.min(shared.limits.archive_bytes));
+    let turns = limit.div_ceil(BYTES_OF_A_TURN).clamp(1, shared.limits.uploads.max(1));
+    let turns = shared.uploads.acquire_many(u32::try_from(turns).unwrap_or(u32::MAX));
+    let _turns = turns.await.expect("the semaphore is never closed");
     let archive = read_body(&shared, &headers, body, shared.limits.archive_bytes).await?;
     let looked = {
         let (archive, name) = (archive.clone(), name.clone());
-        tokio::task::spawn_blocking(move || read_archive(&name, &archive, LIBRARY_LIMIT).map(|_| ()))
+        tokio::task::spawn_blocking(move || check_archive(&name, &archive, LIBRARY_LIMIT))
     };
     looked.await.map_err(|_| Refusal::Time)?.map_err(|source| Refusal::Archive { source })?;
-    let path = layout::nif(&namespace, &name);
-    let new = shared.storage.put_new(&path, archive.clone()).await?;
-    if !new {
-        let there = shared.storage.read(&path, shared.limits.archive_bytes).await?;
-        if there.is_none_or(|(bytes, _)| bytes != archive) {
-            return Err(Refusal::Exists);
-        }
+    let own = Record::of(&archive);
+    if shared.storage.put_new(&layout::nif(&namespace, &name), archive).await? {
+        shared.storage.put(&layout::nif_record(&namespace, &name), own.to_bytes()).await?;
+        return Ok(StatusCode::CREATED.into_response());
     }
-    shared.storage.put(&layout::nif_record(&namespace, &name), Record::of(&archive).to_bytes()).await?;
-    Ok(if new { StatusCode::CREATED } else { StatusCode::OK }.into_response())
+    match record(&shared, &namespace, &name).await? {
+        Some(there) if there.hash() == own.hash() => Ok(StatusCode::OK.into_response()),
+        _ => Err(Refusal::Exists),
+    }
+}
+
+/// The size that a body is said to have. HTTP holds it to that.
+fn announced(headers: &HeaderMap) -> Option<usize> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

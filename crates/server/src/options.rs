@@ -19,7 +19,8 @@ pub struct Limits {
     pub nar_bytes: u64,
     /// Bytes of a listing: 16 MiB.
     pub listing_bytes: usize,
-    /// Bytes of a NIF's archive: 256 MiB. It is held in memory while it is looked into.
+    /// Bytes of a NIF's archive: 256 MiB. It is held in memory while it is looked into, what is in it is not. Each
+    /// 32 MiB count as one of `uploads`.
     pub archive_bytes: usize,
     /// Store paths in one bulk look-up: 10,000.
     pub lookup_paths: usize,

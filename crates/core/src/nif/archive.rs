@@ -32,6 +32,9 @@ const UNKNOWN_SYSTEM: u8 = 255;
 /// The name under which GNU's tar puts a name that does not fit.
 const LONG_NAME: &[u8] = b"././@LongLink";
 
+/// How much is unpacked at once: a multiple of a block.
+const PIECE: usize = 64 << 10;
+
 /// The longest name that is read.
 const LONGEST_NAME: u64 = 4096;
 
@@ -115,58 +118,84 @@ fn append(tar: &mut Vec<u8>, name: &[u8], kind: u8, time: u64, content: &[u8]) {
 /// Reads the library out of an archive that must be the one of `name`, and have at most `limit` bytes when it is
 /// decompressed.
 pub fn read_archive(name: &NifName, archive: &[u8], limit: u64) -> Result<Vec<u8>, ArchiveError> {
-    let compression = |source| ArchiveError::Compression { source };
-    let mut tar = Vec::new();
-    let mut gzip = GzDecoder::new(archive);
-    (&mut gzip).take(limit.saturating_add(1)).read_to_end(&mut tar).map_err(compression)?;
-    if tar.len() as u64 > limit {
-        return Err(ArchiveError::TooLarge { limit });
-    }
-    if !gzip.into_inner().is_empty() {
-        return Err(ArchiveError::More);
-    }
-    let mut entries = Entries { rest: &tar };
-    let mut entry = entries.next()?.ok_or(ArchiveError::Tar { what: "it is empty" })?;
-    let mut found = entry.name.clone();
-    if entry.kind == b'L' {
-        let text = entry.content.strip_suffix(b"\0").unwrap_or(entry.content);
-        found = text.to_vec();
-        entry = entries.next()?.ok_or(ArchiveError::Tar { what: "it ends after a name" })?;
+    let mut library = Vec::new();
+    read_pieces(name, archive, limit, &mut |piece| library.extend_from_slice(piece))?;
+    Ok(library)
+}
+
+/// Looks whether an archive is one of `name`, as [`read_archive`] does. What is in it is never held in memory, however
+/// well it is packed.
+pub fn check_archive(name: &NifName, archive: &[u8], limit: u64) -> Result<(), ArchiveError> {
+    read_pieces(name, archive, limit, &mut |_| ())
+}
+
+/// Reads an archive to its end, and gives the library away piece by piece.
+fn read_pieces(name: &NifName, archive: &[u8], limit: u64, library: &mut dyn FnMut(&[u8])) -> Result<(), ArchiveError> {
+    let mut tar = Tar { gzip: GzDecoder::new(archive), left: limit, limit, piece: vec![0; PIECE] };
+    let mut header = tar.header()?.ok_or(ArchiveError::Tar { what: "it is empty" })?;
+    let mut found = header.name.clone();
+    if header.kind == b'L' {
+        let mut text = Vec::new();
+        tar.content(header.size, &mut |piece| text.extend_from_slice(piece))?;
+        found = text.strip_suffix(b"\0").unwrap_or(&text).to_vec();
+        header = tar.header()?.ok_or(ArchiveError::Tar { what: "it ends after a name" })?;
     }
     let shown = || String::from_utf8_lossy(&found).chars().take(200).collect::<String>();
-    if !matches!(entry.kind, b'0' | 0) {
+    if !matches!(header.kind, b'0' | 0) {
         return Err(ArchiveError::Special { name: shown() });
     }
     let expected = name.library_file();
     if found.strip_prefix(b"./").unwrap_or(&found) != expected.as_bytes() {
         return Err(ArchiveError::OtherFile { found: shown(), expected });
     }
-    let library = entry.content.to_vec();
-    match entries.next()? {
-        None => Ok(library),
+    tar.content(header.size, library)?;
+    match tar.header()? {
+        None => tar.end(),
         Some(_) => Err(ArchiveError::More),
     }
 }
 
 /// A file in a tar archive.
-struct Entry<'a> {
+struct Header {
     name: Vec<u8>,
     kind: u8,
-    content: &'a [u8],
+    size: u64,
 }
 
-struct Entries<'a> {
-    rest: &'a [u8],
+/// A packed tar archive, read once from its beginning to its end.
+struct Tar<'a> {
+    gzip: GzDecoder<&'a [u8]>,
+    /// What may still come out of it.
+    left: u64,
+    limit: u64,
+    piece: Vec<u8>,
 }
 
-impl<'a> Entries<'a> {
-    /// The next entry; `None` at the end, after which nothing but zeros may come.
-    fn next(&mut self) -> Result<Option<Entry<'a>>, ArchiveError> {
+impl Tar<'_> {
+    /// Fills `buffer` as far as there is something. Says how far.
+    fn fill(&mut self, buffer: &mut [u8]) -> Result<usize, ArchiveError> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let read = self.gzip.read(&mut buffer[filled..]);
+            match read.map_err(|source| ArchiveError::Compression { source })? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        let left = self.left.checked_sub(filled as u64);
+        self.left = left.ok_or(ArchiveError::TooLarge { limit: self.limit })?;
+        Ok(filled)
+    }
+
+    /// Reads the next header; `None` at the end, which is a block of zeros.
+    fn header(&mut self) -> Result<Option<Header>, ArchiveError> {
         let bad = |what| ArchiveError::Tar { what };
-        let (header, rest) = self.rest.split_at_checked(BLOCK).ok_or(bad("it ends too early"))?;
+        let mut header = [0; BLOCK];
+        if self.fill(&mut header)? < BLOCK {
+            return Err(bad("it ends too early"));
+        }
         if header.iter().all(|byte| *byte == 0) {
-            let zeros = rest.len() >= BLOCK && rest.iter().all(|byte| *byte == 0);
-            return if zeros { Ok(None) } else { Err(ArchiveError::More) };
+            return Ok(None);
         }
         let sum: u64 = header
             .iter()
@@ -184,10 +213,6 @@ impl<'a> Entries<'a> {
         if kind == b'L' && size > LONGEST_NAME {
             return Err(bad("a name is too long"));
         }
-        let size = usize::try_from(size).map_err(|_| bad("a size is too large"))?;
-        let padded = size.checked_next_multiple_of(BLOCK).ok_or(bad("a size is too large"))?;
-        let (content, rest) = rest.split_at_checked(padded).ok_or(bad("it ends too early"))?;
-        self.rest = rest;
         // The part before the last slash of a long name. No library has one.
         let prefix = text(&header[345..500]);
         let mut name = prefix.to_vec();
@@ -197,7 +222,44 @@ impl<'a> Entries<'a> {
             name.clear();
         }
         name.extend_from_slice(text(&header[..NAME]));
-        Ok(Some(Entry { name, kind, content: &content[..size] }))
+        Ok(Some(Header { name, kind, size }))
+    }
+
+    /// Reads the content after a header, with what fills its last block.
+    fn content(&mut self, size: u64, take: &mut dyn FnMut(&[u8])) -> Result<(), ArchiveError> {
+        let mut rest =
+            size.checked_next_multiple_of(BLOCK as u64).ok_or(ArchiveError::Tar { what: "a size is too large" })?;
+        let mut content = size;
+        let mut piece = std::mem::take(&mut self.piece);
+        while rest > 0 {
+            let wanted = usize::try_from(rest).unwrap_or(PIECE).min(PIECE);
+            if self.fill(&mut piece[..wanted])? < wanted {
+                return Err(ArchiveError::Tar { what: "it ends too early" });
+            }
+            let of_content = usize::try_from(content).unwrap_or(wanted).min(wanted);
+            take(&piece[..of_content]);
+            content -= of_content as u64;
+            rest -= wanted as u64;
+        }
+        self.piece = piece;
+        Ok(())
+    }
+
+    /// After the first block of zeros: another one at least, nothing but zeros, and nothing after the packed archive.
+    fn end(mut self) -> Result<(), ArchiveError> {
+        let mut zeros = 0;
+        let mut piece = std::mem::take(&mut self.piece);
+        loop {
+            let filled = self.fill(&mut piece)?;
+            if piece[..filled].iter().any(|byte| *byte != 0) {
+                return Err(ArchiveError::More);
+            }
+            zeros += filled;
+            if filled < piece.len() {
+                break;
+            }
+        }
+        if zeros < BLOCK || !self.gzip.into_inner().is_empty() { Err(ArchiveError::More) } else { Ok(()) }
     }
 }
 
@@ -241,12 +303,18 @@ mod tests {
 
     #[test]
     fn an_archive_gives_its_library_back_and_is_always_the_same() {
-        for (name, library) in
-            [(name(""), &b"library"[..]), (name(""), &[7; 5000]), (name(&format!("--{}", "v".repeat(40))), &[8; 512])]
-        {
+        let pieces: Vec<u8> = (0..2 * PIECE + 5).map(|number| (number % 251) as u8).collect();
+        for (name, library) in [
+            (name(""), &b"library"[..]),
+            (name(""), &[7; 5000]),
+            (name(""), &pieces),
+            (name(""), &pieces[..PIECE]),
+            (name(&format!("--{}", "v".repeat(40))), &[8; 512]),
+        ] {
             let archive = write_archive(&name, library);
             assert_eq!(archive, write_archive(&name, library));
             assert_eq!(read_archive(&name, &archive, LIMIT).unwrap(), library);
+            check_archive(&name, &archive, LIMIT).unwrap();
         }
         // Without time and name; the system is unknown.
         assert_eq!(write_archive(&name(""), b"x")[..10], [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 2, 255]);
@@ -293,6 +361,8 @@ mod tests {
         assert!(matches!(read_archive(&name, b"no gzip", LIMIT), Err(ArchiveError::Compression { .. })));
         let large = write_archive(&name, &[0; 4096]);
         assert!(matches!(read_archive(&name, &large, 4096), Err(ArchiveError::TooLarge { .. })));
+        let announced = entry(&own, b'0', &vec![0; 3 * PIECE]);
+        assert!(matches!(check_archive(&name, &gzip(&announced[..2 * PIECE]), LIMIT), Err(ArchiveError::Tar { .. })));
     }
 
     #[test]

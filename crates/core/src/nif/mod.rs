@@ -19,7 +19,7 @@ mod output;
 mod source;
 mod symbols;
 
-pub use archive::{ArchiveError, read_archive, write_archive};
+pub use archive::{ArchiveError, check_archive, read_archive, write_archive};
 pub use checksums::{ModuleName, ModuleNameError, checksum_file};
 pub use inspect::{InspectError, Inspection, Limits, inspect};
 pub use lock::{LOCK_FILE, LockError, LockedFile, LockedNif, LockedPath, NixcacheLock};
