@@ -21,6 +21,9 @@ defmodule CargoNixcache do
     * `NIXCACHE_NIF_URL`, or `config :cargo_nixcache, url: "https://cache.example.org/nif/main"`
     * `NIXCACHE_NIF_TOKEN`, or a file that holds it: `NIXCACHE_NIF_TOKEN_FILE`, or
       `config :cargo_nixcache, token_file: "/run/secrets/nixcache"`
+
+  A token is sent over https alone, and to this machine itself. `NIXCACHE_NIF_ALLOW_HTTP=1`, or `config :cargo_nixcache,
+  allow_http: true`, allows plain http, for networks that are trusted.
   """
 
   alias CargoNixcache.Settings
@@ -34,7 +37,7 @@ defmodule CargoNixcache do
   def url(file) when is_binary(file) do
     base = Settings.url!()
 
-    case Settings.token!() do
+    case Settings.token!(base) do
       nil -> address(base, file)
       token -> {address(base, file), [{"authorization", "Bearer " <> token}]}
     end

@@ -60,6 +60,62 @@ defmodule CargoNixcache.FetchTest do
     refute File.exists?(Path.join(Path.dirname(Path.dirname(out)), file_name()))
   end
 
+  test "no more is read than was locked", %{archive: archive, out: out} do
+    # It says another size: nothing of it is read, so it need not even be sent.
+    announced = "HTTP/1.1 200 OK\r\ncontent-length: 1000000000000\r\n\r\n"
+    assert message(fn -> fetch(archive, out, [announced]) end) =~ "has 1000000000000 bytes, and #{byte_size(archive)}"
+    # It says none, and sends on and on.
+    endless = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+    piece = "10000\r\n" <> String.duplicate("x", 0x10000) <> "\r\n"
+    assert message(fn -> fetch(archive, out, [{endless, piece}]) end) =~ "has more bytes"
+    # Whoever sends it is told to stop.
+    assert_receive :refused, 10_000
+    # It says the size, and the connection breaks.
+    broken = binary_part(ok(archive), 0, byte_size(ok(archive)) - 10)
+    assert message(fn -> fetch(archive, out, [broken]) end) =~ "can't reach"
+    # In pieces of any size it is as good.
+    chunks = for <<chunk::binary-size(7) <- archive>>, into: "", do: "7\r\n" <> chunk <> "\r\n"
+    rest = binary_part(archive, byte_size(archive) - rem(byte_size(archive), 7), rem(byte_size(archive), 7))
+    last = if rest == "", do: "", else: "#{byte_size(rest)}\r\n#{rest}\r\n"
+    assert fetch(archive, out, [endless <> chunks <> last <> "0\r\n\r\n"]) == :ok
+    assert File.read!(Path.join(out, "demo_nif.so")) == @library
+  end
+
+  test "a token is not sent where others can read it", %{archive: archive, out: out} do
+    files = Lock.parse!(lock(@library, archive))["demo_nif"].files
+    on_exit(fn -> System.delete_env("NIXCACHE_NIF_ALLOW_HTTP") end)
+    System.put_env("NIXCACHE_NIF_TOKEN", "nixcache_token")
+    System.put_env("NIXCACHE_NIF_URL", "http://cache.invalid/nif/main")
+    on_exit(fn -> System.delete_env("NIXCACHE_NIF_URL") end)
+
+    for fetch <- [fn -> Fetch.by_http!(files, out, :rustler, nil) end, fn -> CargoNixcache.url("x") end] do
+      message = message(fetch)
+      assert message =~ "the token for http://cache.invalid/nif/main would be sent as plain text"
+      refute message =~ "nixcache_token"
+    end
+
+    for host <- ["127.0.0.1:1", "127.9.9.9", "localhost:8080", "[::1]"] do
+      System.put_env("NIXCACHE_NIF_URL", "http://#{host}/nif/main")
+      assert {_, [{"authorization", _}]} = CargoNixcache.url("x")
+    end
+
+    for host <- ["127.0.0.1.example.org", "10.0.0.1", "[::2]", "localhost.example.org", "0.0.0.0"] do
+      System.put_env("NIXCACHE_NIF_URL", "http://#{host}/nif/main")
+      assert_raise Error, fn -> CargoNixcache.url("x") end
+      System.put_env("NIXCACHE_NIF_ALLOW_HTTP", "1")
+      assert {_, [{"authorization", _}]} = CargoNixcache.url("x")
+      System.delete_env("NIXCACHE_NIF_ALLOW_HTTP")
+    end
+
+    # Without a token there is nothing to hide, unless the address has it.
+    System.delete_env("NIXCACHE_NIF_TOKEN")
+    assert CargoNixcache.url("x") == "http://0.0.0.0/nif/main/x"
+    System.put_env("NIXCACHE_NIF_URL", "http://user:password@10.0.0.1/nif/main")
+    message = message(fn -> CargoNixcache.url("x") end)
+    assert message =~ "the password for http://10.0.0.1/nif/main"
+    refute message =~ ":password"
+  end
+
   test "errors are short, and show no secrets", %{archive: archive, out: out} do
     System.put_env("NIXCACHE_NIF_TOKEN", "nixcache_token")
 

@@ -60,7 +60,10 @@ defmodule CargoNixcache.Support do
 
   def file_name, do: @file_name
 
-  @doc "A server that gives the answers one after the other, and tells the test what it was asked."
+  @doc """
+  A server that gives the answers one after the other, and tells the test what it was asked. An answer is its bytes, or
+  its beginning and what is sent again and again after it.
+  """
   def serve(answers) do
     {:ok, listener} = :gen_tcp.listen(0, [:binary, active: false, ip: {127, 0, 0, 1}, reuseaddr: true])
     {:ok, port} = :inet.port(listener)
@@ -70,7 +73,17 @@ defmodule CargoNixcache.Support do
       for answer <- answers do
         {:ok, socket} = :gen_tcp.accept(listener)
         send(test, {:asked, head(socket, "")})
-        :gen_tcp.send(socket, answer)
+
+        case answer do
+          {head, piece} ->
+            :ok = :gen_tcp.send(socket, head)
+            on_and_on(socket, piece)
+            send(test, :refused)
+
+          answer ->
+            :gen_tcp.send(socket, answer)
+        end
+
         :gen_tcp.close(socket)
       end
 
@@ -79,6 +92,11 @@ defmodule CargoNixcache.Support do
     end)
 
     "http://127.0.0.1:#{port}"
+  end
+
+  # Until nobody takes it any more.
+  defp on_and_on(socket, piece) do
+    with :ok <- :gen_tcp.send(socket, piece), do: on_and_on(socket, piece)
   end
 
   defp head(socket, read) do

@@ -39,7 +39,7 @@ defmodule CargoNixcache.Fetch do
   @doc "Fetches over HTTP. Nothing is installed unless all of it came and is right."
   def by_http!(files, out, layout, url) do
     base = Settings.url!(url)
-    token = Settings.token!()
+    token = Settings.token!(base)
     libraries = Enum.map(files, &{&1, library!(&1, base, token)})
 
     for {file, library} <- libraries, name <- Lock.native_files(file, layout) do

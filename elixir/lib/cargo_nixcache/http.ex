@@ -1,35 +1,108 @@
 defmodule CargoNixcache.Http do
   @moduledoc false
   # One file over HTTP, for machines without the command line program. Redirects are not followed, so a credential
-  # goes where it was meant for and nowhere else; and no error shows more of an address than its place.
+  # goes where it was meant for and nowhere else; no error shows more of an address than its place; and no more is read
+  # than was asked for. (httpc reads the body of a refusal itself: that has the time of one answer.)
 
   alias CargoNixcache.Error
 
   @connect_timeout 5_000
-  @timeout 120_000
+  # For the beginning of an answer, and for each further piece.
+  @timeout 30_000
+  # For all of it: more where there is much to come.
+  @whole 120_000
+  @slowest 64
 
   @doc "The bytes of the file at `url`, of which there must be `size`."
   def get!(url, token, size) do
     ensure!([:crypto, :public_key, :ssl, :inets])
     headers = if token, do: [{~c"authorization", String.to_charlist("Bearer " <> token)}], else: []
-    http = [timeout: @timeout, connect_timeout: @connect_timeout, autoredirect: false] ++ ssl(url)
-    answer = :httpc.request(:get, {String.to_charlist(url), headers}, http, body_format: :binary)
+    whole = @whole + div(size, @slowest)
+    http = [timeout: whole, connect_timeout: @connect_timeout, autoredirect: false] ++ ssl(url)
+    # Piece by piece, and the next one when it is asked for: a server can't send more than is wanted.
+    options = [sync: false, stream: {:self, :once}, body_format: :binary]
 
-    case answer do
-      {:ok, {{_, 200, _}, _, body}} when byte_size(body) == size ->
-        body
-
-      {:ok, {{_, 200, _}, _, body}} ->
-        raise Error,
-              "#{shown(url)} has #{byte_size(body)} bytes, and #{size} are locked: it was cut off or is another file"
-
-      {:ok, {{_, status, _}, _, _}} ->
-        raise Error, "#{shown(url)} answers with #{status}#{meaning(status)}"
-
-      {:error, reason} ->
-        raise Error, "can't reach #{shown(url)}: #{reason(reason)}"
+    case :httpc.request(:get, {String.to_charlist(url), headers}, http, options) do
+      {:ok, request} -> answer!(request, shown(url), size, System.monotonic_time(:millisecond) + whole)
+      {:error, reason} -> unreachable!(shown(url), reason)
     end
   end
+
+  defp answer!(request, shown, size, deadline) do
+    receive do
+      {:http, {^request, :stream_start, headers, handler}} ->
+        case List.keyfind(headers, ~c"content-length", 0) do
+          {_, length} when is_list(length) -> announced!(request, shown, to_string(length), size)
+          _ -> :ok
+        end
+
+        pieces!(request, handler, shown, size, deadline, [], 0)
+
+      {:http, {^request, {{_, status, _}, _, body}}} ->
+        # A body without anything in it is not sent in pieces.
+        if status == 200,
+          do: wrong_size!(shown, "#{byte_size(body)}", size),
+          else: raise(Error, "#{shown} answers with #{status}#{meaning(status)}")
+
+      {:http, {^request, {:error, reason}}} ->
+        unreachable!(shown, reason)
+    after
+      @timeout -> give_up!(request, shown)
+    end
+  end
+
+  defp announced!(request, shown, length, size) do
+    if length != to_string(size) do
+      cancel(request)
+      wrong_size!(shown, length, size)
+    end
+  end
+
+  defp pieces!(request, handler, shown, size, deadline, pieces, read) do
+    :httpc.stream_next(handler)
+
+    receive do
+      {:http, {^request, :stream, piece}} when read + byte_size(piece) <= size ->
+        pieces!(request, handler, shown, size, deadline, [pieces, piece], read + byte_size(piece))
+
+      {:http, {^request, :stream, _}} ->
+        cancel(request)
+        wrong_size!(shown, "more", size)
+
+      {:http, {^request, :stream_end, _}} ->
+        if read == size, do: IO.iodata_to_binary(pieces), else: wrong_size!(shown, "#{read}", size)
+
+      {:http, {^request, {:error, reason}}} ->
+        unreachable!(shown, reason)
+    after
+      min(@timeout, max(0, deadline - System.monotonic_time(:millisecond))) -> give_up!(request, shown)
+    end
+  end
+
+  defp give_up!(request, shown) do
+    cancel(request)
+    unreachable!(shown, :timeout)
+  end
+
+  defp cancel(request) do
+    :httpc.cancel_request(request)
+    forget(request)
+  end
+
+  # What came in the meantime is nobody's message any more.
+  defp forget(request) do
+    receive do
+      {:http, answer} when elem(answer, 0) == request -> forget(request)
+    after
+      0 -> :ok
+    end
+  end
+
+  defp wrong_size!(shown, found, size) do
+    raise Error, "#{shown} has #{found} bytes, and #{size} are locked: it was cut off or is another file"
+  end
+
+  defp unreachable!(shown, reason), do: raise(Error, "can't reach #{shown}: #{reason(reason)}")
 
   defp meaning(401), do: ": it asks for a token (NIXCACHE_NIF_TOKEN)"
   defp meaning(403), do: ": the token does not allow it"

@@ -2,7 +2,7 @@ defmodule CargoNixcache.Settings do
   @moduledoc false
   # Where the server is, and what proves who we are: variables first, then the application's configuration.
 
-  alias CargoNixcache.Error
+  alias CargoNixcache.{Error, Http}
 
   def url!(given \\ nil) do
     case given || variable("NIXCACHE_NIF_URL") || Application.get_env(:cargo_nixcache, :url) do
@@ -16,8 +16,35 @@ defmodule CargoNixcache.Settings do
     end
   end
 
-  def token! do
-    variable("NIXCACHE_NIF_TOKEN") || from_file!()
+  @doc "The token for this address. It is not sent where everybody on the way can read it."
+  def token!(url) do
+    token = variable("NIXCACHE_NIF_TOKEN") || from_file!()
+
+    if token && not private?(url) do
+      raise Error,
+            "the token for #{Http.shown(url)} would be sent as plain text: use https://, or allow it with " <>
+              "NIXCACHE_NIF_ALLOW_HTTP=1 or `config :cargo_nixcache, allow_http: true`"
+    end
+
+    token
+  end
+
+  # Whether nobody on the way reads what is sent, or that is wanted.
+  defp private?(url) do
+    uri = URI.parse(url)
+
+    uri.scheme == "https" or loopback?(uri.host) or variable("NIXCACHE_NIF_ALLOW_HTTP") in ["1", "true"] or
+      Application.get_env(:cargo_nixcache, :allow_http, false)
+  end
+
+  defp loopback?("localhost"), do: true
+
+  defp loopback?(host) do
+    case :inet.parse_strict_address(String.to_charlist(host)) do
+      {:ok, {127, _, _, _}} -> true
+      {:ok, {0, 0, 0, 0, 0, 0, 0, 1}} -> true
+      _ -> false
+    end
   end
 
   defp from_file! do
@@ -35,8 +62,13 @@ defmodule CargoNixcache.Settings do
 
   defp check!(url) do
     case URI.parse(url) do
-      %URI{scheme: scheme, host: host} when scheme in ["http", "https"] and is_binary(host) and host != "" -> url
-      _ -> raise Error, "the address of NIFs must begin with https:// or http://"
+      %URI{scheme: scheme, host: host} = uri when scheme in ["http", "https"] and is_binary(host) and host != "" ->
+        if uri.userinfo && not private?(url),
+          do: raise(Error, "the password for #{Http.shown(url)} would be sent as plain text: use https://"),
+          else: url
+
+      _ ->
+        raise Error, "the address of NIFs must begin with https:// or http://"
     end
   end
 
