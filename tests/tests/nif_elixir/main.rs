@@ -5,6 +5,7 @@
 
 mod building;
 mod fetching;
+mod hosted;
 mod place;
 mod publishing;
 mod running;

@@ -72,6 +72,22 @@ pub(crate) fn clean(workspace: &Workspace) {
     fs::remove_dir_all(workspace.path("native/target")).unwrap();
 }
 
+/// A key that signs: its file, and the public key.
+pub(crate) fn make_key(directory: &Path) -> (PathBuf, String) {
+    let file = directory.join("key");
+    let mut command = Command::new(binary_directory().join("cargo-nixcache"));
+    command.args(["nixcache", "--secret-key-file"]).arg(&file).args(["key", "generate", "test-1"]);
+    let public_key = succeed_quietly(command.env_clear().env("HOME", directory).current_dir(directory));
+    (file, public_key)
+}
+
+/// What a command says on standard output.
+fn succeed_quietly(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// A server on a free port, its tokens, and the key that signs what is published to it.
 pub(crate) struct Server {
     directory: tempfile::TempDir,
@@ -96,8 +112,7 @@ impl Server {
         };
         server.token = server.add_token("ci", "write");
         server.reader = server.add_token("people", "read");
-        let key = server.path("key");
-        server.public_key = server.answer(&["--secret-key-file", key.to_str().unwrap(), "key", "generate", "test-1"]);
+        (_, server.public_key) = make_key(server.directory.path());
         server.start();
         server
     }
@@ -114,9 +129,7 @@ impl Server {
     }
 
     fn answer(&self, arguments: &[&str]) -> String {
-        let output = self.command(arguments).output().unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+        succeed_quietly(&mut self.command(arguments))
     }
 
     fn add_token(&self, name: &str, scope: &str) -> String {

@@ -99,11 +99,11 @@ impl Prepared {
     fn publish(&self, settings: &Settings, url: &CacheUrl, report: &Report) -> Result<NifRecord, NifError> {
         let remote = open(settings, url, report)?;
         if let Some(record) = self.there(&remote, url)? {
-            self.archive_beside(&remote, &record)?;
+            self.archive_beside(&remote, &record, report)?;
             report.status("Fresh", &format!("{} is published at {url}", self.name));
             return Ok(record);
         }
-        self.archive_beside(&remote, &self.record)?;
+        self.archive_beside(&remote, &self.record, report)?;
         let (record_path, record) = pack_record(&self.record);
         let mut publishing = remote.publishing();
         let contents = [&self.output, &self.archive_path];
@@ -141,7 +141,7 @@ impl Prepared {
 
     /// Puts the archive where RustlerPrecompiled asks for it. If another release of this program has published it, it
     /// may have packed it in other bytes: those stay, and this one isn't sent.
-    fn archive_beside(&self, remote: &Remote, record: &NifRecord) -> Result<(), NifError> {
+    fn archive_beside(&self, remote: &Remote, record: &NifRecord, report: &Report) -> Result<(), NifError> {
         let hash: Option<Sha256> = record.archive.sha256.parse().ok();
         if hash != Some(Sha256::of(&self.archive)) {
             return Ok(());
@@ -150,7 +150,11 @@ impl Prepared {
         for (cache, stored) in remote.store_file(&file, &self.archive, ARCHIVE_TYPE) {
             match stored {
                 Ok(StoredFile::Other) => return Err(NifError::Taken { nif: self.name.to_string(), cache }),
-                Ok(_) => {}
+                Ok(StoredFile::New | StoredFile::Same) => {}
+                Ok(StoredFile::Unsupported) => report.warning(&format!(
+                    "{cache} keeps nothing but store paths, so RustlerPrecompiled can't fetch from it by an address; \
+                     `nif fetch` can, for RustlerPrecompiled's global cache with --layout precompiled"
+                )),
                 Err(error) => {
                     return Err(NifError::Publish { nif: self.name.to_string(), cache, source: error.into() });
                 }
