@@ -65,6 +65,42 @@ fn two_checkouts_build_the_same_nif_once() {
 }
 
 #[test]
+fn another_dependency_in_the_lock_file_is_a_miss() {
+    let machine = machine();
+    let workspace = checkout(&machine, "app");
+    // A crate from elsewhere, of which nothing but the lock file says which one is taken.
+    let leaf = machine.workspace("leaf");
+    leaf.write("Cargo.toml", "[package]\nname = \"leaf\"\nversion = \"1.0.0\"\nedition = \"2024\"\n");
+    let dependency = format!("tally.workspace = true\nleaf = {{ git = \"file://{}\" }}\n", leaf.root().display());
+    workspace.edit("native/demo_nif/Cargo.toml", "tally.workspace = true\n", &dependency);
+    workspace.edit("native/demo_nif/src/lib.rs", "one + other", "one + other + leaf::leaf()");
+    let locks = [0, 1].map(|number| {
+        leaf.write("src/lib.rs", format!("pub fn leaf() -> i64 {{ {number} }}\n"));
+        leaf.commit();
+        let words = if number == 0 { &["metadata", "--format-version", "1"][..] } else { &["update", "-p", "leaf"] };
+        workspace.cargo(words).directory("native").env("CARGO_NET_OFFLINE", "false").succeed();
+        workspace.read("native/Cargo.lock")
+    });
+    let same = |text: &str| text.lines().filter(|line| !line.contains("leaf#")).collect::<Vec<_>>().join("\n");
+    assert!(locks[0] != locks[1] && same(&locks[0]) == same(&locks[1]), "{}", locks[1]);
+
+    let lock = |number: usize| {
+        workspace.write("native/Cargo.lock", &locks[number]);
+        let _ = fs::remove_dir_all(workspace.path("native/target"));
+        nif(&workspace, &["build"])
+    };
+    lock(0).succeed();
+    lock(0).compilers(Compilers::Fail).succeed();
+    let before = fs::read(built(&workspace)).unwrap();
+    let outcome = lock(1).compilers(Compilers::Fail).fail();
+    assert!(outcome.compiled.iter().any(|call| call.contains("leaf")), "{outcome}");
+    lock(1).succeed();
+    assert!(fs::read(built(&workspace)).unwrap() != before, "another dependency, and the same library");
+    lock(0).compilers(Compilers::Fail).succeed();
+    assert!(fs::read(built(&workspace)).unwrap() == before);
+}
+
+#[test]
 fn a_library_that_was_built_as_a_dependency_is_refused() {
     let workspace = checkout(&machine(), "app");
     workspace.edit(
@@ -75,10 +111,15 @@ fn a_library_that_was_built_as_a_dependency_is_refused() {
     // Cargo takes the library for the same one as the NIF, though rustler has left `nif_init` out.
     let strip = |call: nixcache_tests::Invocation| call.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     strip(workspace.nixcache(&["build", "--release", "--package", "tally_cli"]).directory("native")).succeed();
-    let outcome = nif(&workspace, &["build"]).fail();
-    assert_eq!(outcome.status.code(), Some(NIF), "{outcome}");
-    assert!(outcome.stderr.contains("it has no `nif_init`"), "{outcome}");
-    assert!(outcome.stderr.contains("cargo clean"), "{outcome}");
+    let cache = workspace.machine().root().join("cache");
+    for arguments in [&["build"][..], &["publish"]] {
+        let call = nif(&workspace, arguments).env("NIXCACHE_PUBLISH", format!("file://{}", cache.display()));
+        let outcome = call.fail();
+        assert_eq!(outcome.status.code(), Some(NIF), "{outcome}");
+        assert!(outcome.stderr.contains("it has no `nif_init`"), "{outcome}");
+        assert!(outcome.stderr.contains("cargo clean"), "{outcome}");
+    }
+    assert!(!cache.join("nif").exists(), "what is refused is not published");
     // Done as the error says, it works.
     workspace.cargo(&["clean", "--release", "--package", "demo_nif"]).directory("native").succeed();
     nif(&workspace, &["build"]).succeed();
