@@ -9,6 +9,7 @@ use std::process::Command;
 use nixcache_tests::{Machine, skipped, walk};
 
 use super::place::Place;
+use super::warm::Border;
 
 /// The directory of `tests/crane`, which `NIXCACHE_TEST_CRANE` names.
 fn fetched(test: &str) -> Option<PathBuf> {
@@ -107,6 +108,48 @@ fn artifacts_flow_from_crane_to_us_and_back() {
         let (_, log) = build(&place, &format!("{first}.cargoBuild (on ({middle}))"));
         assert!(log.contains("Finished") && !log.contains("Compiling"), "{first}, then {second}: {log}");
     }
+}
+
+#[test]
+fn units_published_outside_are_used_in_derivations_of_crane() {
+    let test = "units_published_outside_are_used_in_derivations_of_crane";
+    let Some(fetched) = fetched(test) else { return };
+    let Some(border) = Border::new(test) else { return };
+    let Border { place, machine, workspace, .. } = &border;
+    let with_crane = nixcache_tests::repository().join("tests/nix/with-crane.nix");
+    fs::copy(with_crane, place.path("with-crane.nix")).unwrap();
+    place.write(
+        "lib.nix",
+        &format!(
+            "let
+               overlaid = import ./with-crane.nix {{ fetched = {}; }};
+             in
+             import ./nix/lib.nix {{
+               inherit (overlaid) pkgs;
+               craneLib = overlaid.craneLib.appendCrateRegistries [
+                 (overlaid.craneLib.registryFromDownloadUrl {{
+                   indexUrl = \"https://github.com/rust-lang/crates.io-index\";
+                   dl = \"file://{}/registry/cache/index.crates.io-1949cf8c6b5b557f/{{crate}}-{{version}}.crate\";
+                 }})
+               ];
+             }}\n",
+            fetched.display(),
+            machine.cargo_home().display()
+        ),
+    );
+    border.publishing(workspace).build(&["build"]);
+    let lock = place.path("nixcache.lock");
+    border.fetching(workspace).nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    border.copy_sources();
+    border.allow(&["app"]);
+    let more = format!(
+        "doNotRemoveReferencesToRustToolchain = true;
+         warmArtifacts = lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }};",
+        border.cache()
+    );
+    let (app, log) = place.build(&format!("{}.packages.app", border.build_workspace(&more)));
+    assert!(!log.contains("Compiling quote"), "{log}");
+    assert_eq!(run(&app.join("bin/app")), "it works\n");
 }
 
 /// The files below a directory, with what is in them.

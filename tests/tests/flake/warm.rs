@@ -9,17 +9,17 @@ use nixcache_tests::{Machine, Workspace};
 use super::place::Place;
 
 /// A machine with a workspace and a cache, and a Nix beside it.
-struct Border {
-    place: Place,
-    machine: Machine,
-    workspace: Workspace,
+pub(crate) struct Border {
+    pub(crate) place: Place,
+    pub(crate) machine: Machine,
+    pub(crate) workspace: Workspace,
     public_key: String,
 }
 
 const MAIN: &str = "fn main() {\n    let _ = winnow::error::ErrMode::<()>::Backtrack(());\n    println!(\"{}\", quote::quote!(it works));\n}\n";
 
 impl Border {
-    fn new(test: &str) -> Option<Self> {
+    pub(crate) fn new(test: &str) -> Option<Self> {
         let mut place = Place::new(test)?;
         let machine = Machine::new();
         place.show(machine.cargo_home().join("registry"));
@@ -49,28 +49,28 @@ impl Border {
         Some(Self { place, machine, workspace, public_key })
     }
 
-    fn cache(&self) -> String {
+    pub(crate) fn cache(&self) -> String {
         format!("file://{}", self.place.path("cache").display())
     }
 
-    fn publishing(&self, workspace: &Workspace) -> Workspace {
+    pub(crate) fn publishing(&self, workspace: &Workspace) -> Workspace {
         workspace
             .with_env("NIXCACHE_PUBLISH", self.cache())
             .with_env("NIXCACHE_SECRET_KEY_FILE", self.place.path("secret-key"))
     }
 
-    fn fetching(&self, workspace: &Workspace) -> Workspace {
+    pub(crate) fn fetching(&self, workspace: &Workspace) -> Workspace {
         workspace.with_env("NIXCACHE_CACHES", self.cache()).with_env("NIXCACHE_TRUSTED_KEYS", &self.public_key)
     }
 
     /// The workspace's sources beside the Nix expressions.
-    fn copy_sources(&self) {
+    pub(crate) fn copy_sources(&self) {
         let _ = fs::remove_dir_all(self.place.path("ws"));
         nixcache_tests::copy_tree(self.workspace.root(), &self.place.path("ws"), &["target"]);
     }
 
     /// Inside of derivations rustc compiles these crates, and fails for all others.
-    fn allow(&self, crates: &[&str]) {
+    pub(crate) fn allow(&self, crates: &[&str]) {
         let text = fs::read_to_string(self.place.path("stand-in/host.nix")).unwrap();
         let toolchain = text.split("toolchain = \"").nth(1).unwrap().split('"').next().unwrap().to_owned();
         let guard = self.place.path("rustc");
@@ -90,7 +90,7 @@ impl Border {
         }
     }
 
-    fn build_workspace(&self, more: &str) -> String {
+    pub(crate) fn build_workspace(&self, more: &str) -> String {
         format!("(lib.buildWorkspace {{ src = ./ws; CARGO_PROFILE = \"\"; doCheck = false; {more} }})")
     }
 }
