@@ -21,6 +21,9 @@ pub struct NetworkOptions {
     pub patience: Duration,
     /// The longest that one small file may take, and one NAR may stand still, while others come: 10 s.
     pub request_limit: Duration,
+    /// When a bucket gives nothing of an object for this long, it is asked again: 1 s. Another of its machines may
+    /// answer.
+    pub second_after: Duration,
     /// How long a server may take to answer an upload, when all of it was sent: 15 s. It may want to look inside.
     pub upload_patience: Duration,
     /// How often a request is made in all, if it may go better the next time: 3.
@@ -53,6 +56,7 @@ impl Default for NetworkOptions {
         Self {
             patience: Duration::from_millis(2500),
             request_limit: Duration::from_secs(10),
+            second_after: Duration::from_secs(1),
             upload_patience: Duration::from_secs(15),
             attempts: 3,
             backoff: Duration::from_millis(100),

@@ -22,6 +22,8 @@ pub enum Break {
     Before,
     /// When it has done it, before it says so.
     After,
+    /// Not at all: the server says nothing for ever.
+    Never,
 }
 
 impl S3Server {
@@ -65,6 +67,9 @@ impl S3Server {
                     async move {
                         if due == Some(Break::Before) {
                             return Err(std::io::Error::other("broken before"));
+                        }
+                        if due == Some(Break::Never) {
+                            return std::future::pending().await;
                         }
                         let answer = service.call(request.map(s3s::Body::from)).await;
                         if due == Some(Break::After) {

@@ -3,6 +3,7 @@
 //! A cache moves files and nothing else: it believes nothing and verifies nothing. It waits for as long as its kind
 //! has to; who asks it ([`crate::set`]) says when that is too long.
 
+mod again;
 mod attic;
 mod cachix;
 mod directory;

@@ -4,20 +4,23 @@
 //! and certificates are ours.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use futures_util::future::BoxFuture;
+use futures_util::stream::BoxStream;
 use nixcache_core::nix::NarUrl;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::client::{HttpClient, HttpConnector};
 use object_store::{
-    Attribute, Attributes, BackoffConfig, ClientOptions, Error, ObjectStore, ObjectStoreExt as _, PutMode,
-    PutMultipartOptions, PutOptions, RetryConfig, WriteMultipart,
+    Attribute, Attributes, BackoffConfig, ClientOptions, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _,
+    PutMode, PutMultipartOptions, PutOptions, RetryConfig, WriteMultipart,
 };
 use tokio::io::AsyncReadExt as _;
 
 use super::NarSource;
+use super::again::{Again, Open, Opened};
 use super::layout::{Files, NAR_MEDIA_TYPE, plain_name};
 use crate::cache_url::Bucket;
 use crate::credentials::AwsCredentials;
@@ -37,6 +40,7 @@ const PARTS_AT_ONCE: usize = 4;
 /// The objects of a bucket.
 pub(crate) struct S3 {
     store: AmazonS3,
+    again: Again,
 }
 
 /// Gives `object_store` our client.
@@ -95,15 +99,31 @@ impl S3 {
             // A public bucket. Asking the machine's cloud for a role would wait on every other machine.
             None => builder = builder.with_skip_signature(true),
         }
-        Ok(Self { store: builder.build().map_err(setup)? })
+        Ok(Self { store: builder.build().map_err(setup)?, again: Again::new(options.second_after) })
+    }
+
+    /// Begins to read an object.
+    async fn pieces(&self, key: &str) -> Result<Option<BoxStream<'static, Result<Bytes, CacheError>>>, CacheError> {
+        let (store, path, key) = (self.store.clone(), path(key)?, key.to_owned());
+        let open: Open = Arc::new(move |offset, if_match| {
+            let (store, path, key) = (store.clone(), path.clone(), key.clone());
+            let range = (offset > 0).then_some(GetRange::Offset(offset));
+            Box::pin(async move {
+                let options = GetOptions { if_match, range, ..GetOptions::default() };
+                let Some(object) = found(&key, store.get_opts(&path, options).await)? else { return Ok(None) };
+                let tag = object.meta.e_tag.clone();
+                let pieces = object.into_stream().map(move |piece| piece.map_err(|error| failed(&key, error)));
+                Ok(Some(Opened { tag, pieces: pieces.boxed() }))
+            })
+        });
+        self.again.open(open).await
     }
 
     async fn read(&self, key: &str, limit: usize) -> Result<Option<Bytes>, CacheError> {
-        let Some(object) = found(key, self.store.get(&path(key)?).await)? else { return Ok(None) };
-        let mut pieces = object.into_stream();
+        let Some(mut pieces) = self.pieces(key).await? else { return Ok(None) };
         let mut bytes = BytesMut::new();
         while let Some(piece) = pieces.next().await {
-            let piece = piece.map_err(|error| failed(key, error))?;
+            let piece = piece?;
             if bytes.len() + piece.len() > limit {
                 return Err(CacheError::TooLarge { address: key.to_owned(), limit: limit as u64 });
             }
@@ -202,11 +222,8 @@ impl Files for S3 {
 
     fn open<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>> {
         Box::pin(async move {
-            let key = plain_name(url)?;
-            let Some(object) = found(key, self.store.get(&path(key)?).await)? else { return Ok(None) };
-            let key = key.to_owned();
-            let pieces = object.into_stream().map(move |piece| piece.map_err(|error| failed(&key, error)));
-            Ok(Some(NarSource::Pieces(pieces.boxed())))
+            let pieces = self.pieces(plain_name(url)?).await?;
+            Ok(pieces.map(NarSource::Pieces))
         })
     }
 

@@ -1,7 +1,9 @@
-//! A bucket whose store breaks the connection after it has done, or before it does, what it was asked for.
+//! A bucket whose store breaks the connection after it has done, or before it does, what it was asked for, or never
+//! answers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nixcache_remote::{AwsKeys, Secret};
 
@@ -25,9 +27,8 @@ impl Bucket {
         std::fs::create_dir(directory.path().join("caches")).unwrap();
         let breaks = Breaks::default();
         let breaking = Arc::clone(&breaks);
-        let server = S3Server::breaking(directory.path(), move |method, path| {
-            (method == "PUT").then(|| take(&mut breaking.lock().unwrap(), path)).flatten()
-        });
+        let server =
+            S3Server::breaking(directory.path(), move |method, path| take(&mut breaking.lock().unwrap(), method, path));
         Self { url: server.url("caches"), breaks, _directory: directory, _server: server }
     }
 
@@ -38,8 +39,11 @@ impl Bucket {
     }
 }
 
-fn take(breaks: &mut BTreeMap<&'static str, Break>, path: &str) -> Option<Break> {
-    let ending = breaks.keys().copied().find(|ending| path.ends_with(ending))?;
+/// What writes breaks; what reads gets no answer.
+fn take(breaks: &mut BTreeMap<&'static str, Break>, method: &str, path: &str) -> Option<Break> {
+    let is_due = |when: Break| method == if when == Break::Never { "GET" } else { "PUT" };
+    let ending =
+        breaks.iter().find(|(ending, when)| path.ends_with(**ending) && is_due(**when)).map(|(ending, _)| *ending)?;
     breaks.remove(ending)
 }
 
@@ -57,5 +61,21 @@ fn what_breaks_once_is_published_all_the_same() {
             }
             assert!(bucket.breaks.lock().unwrap().is_empty(), "it did break: {ending} {when:?}");
         }
+    }
+}
+
+#[test]
+fn what_gets_no_answer_is_asked_for_again() {
+    for ending in [".narinfo", ".nar.zst", "nix-cache-info"] {
+        let bucket = Bucket::new();
+        let sample = Sample::new("sample", 20 << 20);
+        bucket.watched(publish_options(&[&bucket.url])).publish(&[&sample]);
+        bucket.breaks.lock().unwrap().insert(ending, Break::Never);
+        let mut options = options(&[&bucket.url]);
+        options.network.second_after = Duration::from_millis(20);
+        let reader = bucket.watched(options);
+        assert!(fetched(reader.fetch_one(&sample.path)).0 == sample.nar, "{ending}");
+        assert!(bucket.breaks.lock().unwrap().is_empty(), "it did get no answer: {ending}");
+        assert!(reader.events().is_empty(), "{:?}", reader.events());
     }
 }
