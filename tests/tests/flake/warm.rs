@@ -90,6 +90,39 @@ impl Border {
         }
     }
 
+    /// Puts a library where the machine's cargo has crates from crates.io. `versions` are all that there are, the last one
+    /// being new.
+    fn add_crate(&self, name: &str, versions: &[&str], source: &str, dependencies: &[&str]) {
+        let registry = self.machine.cargo_home().join("registry");
+        let label = format!("{name}-{}", versions.last().unwrap());
+        self.place.publish(name, versions.last().unwrap(), source, dependencies);
+        let cache = registry.join("cache/index.crates.io-1949cf8c6b5b557f");
+        fs::copy(self.place.path(&format!("crates/{label}.crate")), cache.join(format!("{label}.crate"))).unwrap();
+        // What cargo keeps of the index: the versions of two formats, where it is from, and a line for each version.
+        let mut entry = b"\x03\x02\x00\x00\x00Unknown\x00".to_vec();
+        for version in versions {
+            let file = cache.join(format!("{name}-{version}.crate"));
+            let sum = std::process::Command::new("sha256sum").arg(file).output().unwrap().stdout;
+            let sum = String::from_utf8(sum).unwrap().split_whitespace().next().unwrap().to_owned();
+            let needs: Vec<serde_json::Value> = dependencies
+                .iter()
+                .map(|name| {
+                    serde_json::json!({
+                        "name": name, "req": "^1", "features": [], "optional": false, "default_features": true,
+                        "target": null, "kind": "normal",
+                    })
+                })
+                .collect();
+            let line = serde_json::json!({
+                "name": name, "vers": version, "deps": needs, "cksum": sum, "features": {}, "yanked": false,
+            });
+            entry.extend(format!("{version}\0{line}\0").bytes());
+        }
+        let index = registry.join("index/index.crates.io-1949cf8c6b5b557f/.cache").join(&name[..2]).join(&name[2..4]);
+        fs::create_dir_all(&index).unwrap();
+        fs::write(index.join(name), entry).unwrap();
+    }
+
     pub(crate) fn build_workspace(&self, more: &str) -> String {
         format!("(lib.buildWorkspace {{ src = ./ws; CARGO_PROFILE = \"\"; doCheck = false; {more} }})")
     }
@@ -131,6 +164,42 @@ fn units_published_outside_are_used_inside_and_a_bump_compiles_the_bumped_crate_
     assert!(log.contains("Compiling winnow v1"), "{log}");
     let output = std::process::Command::new(path.join("bin/app")).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "it works\n");
+}
+
+#[test]
+fn a_bump_compiles_the_bumped_crate_and_what_depends_on_it() {
+    let Some(border) = Border::new("a_bump_compiles_the_bumped_crate_and_what_depends_on_it") else { return };
+    let Border { place, workspace, .. } = &border;
+    border.add_crate("leafy", &["1.0.0"], "pub fn number() -> u32 { 40 }\n", &[]);
+    border.add_crate("middle", &["1.0.0"], "pub fn number() -> u32 { leafy::number() + 2 }\n", &["leafy"]);
+    border.add_crate("apart", &["1.0.0"], "pub fn number() -> u32 { 7 }\n", &[]);
+    let main = "fn main() {\n    println!(\"{} {}\", middle::number(), apart::number());\n}\n";
+    workspace.package("", "[dependencies]\napart = \"1\"\nmiddle = \"1\"\n[workspace]\n", main);
+    border.publishing(workspace).build(&["build"]);
+    let lock = place.path("nixcache.lock");
+    border.fetching(workspace).nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+
+    border.copy_sources();
+    border.allow(&["app"]);
+    let warm = format!(
+        "warmArtifacts = lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }};",
+        border.cache()
+    );
+    let app = format!("{}.packages.app", border.build_workspace(&warm));
+    let run = |path: PathBuf| {
+        let output = std::process::Command::new(path.join("bin/app")).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(run(place.build(&app).0), "42 7\n");
+
+    border.add_crate("leafy", &["1.0.0", "1.0.1"], "pub fn number() -> u32 { 41 }\n", &[]);
+    workspace.cargo(&["update", "--package", "leafy"]).succeed();
+    border.copy_sources();
+    border.allow(&["app", "leafy", "middle"]);
+    let (path, log) = place.build(&app);
+    assert!(log.contains("Compiling leafy v1.0.1") && log.contains("Compiling middle v1.0.0"), "{log}");
+    assert!(!log.contains("Compiling apart"), "{log}");
+    assert_eq!(run(path), "43 7\n");
 }
 
 #[test]
