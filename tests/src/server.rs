@@ -40,12 +40,12 @@ impl CacheServer {
         let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
         let first = lines.next().expect("the server says where it is").unwrap();
         let url = first.split_whitespace().last().unwrap().to_owned();
-        assert!(url.starts_with("http://127.0.0.1:"), "{first}");
+        assert!(url.starts_with("http://127.0.0.1:") || url.starts_with("https://127.0.0.1:"), "{first}");
         let log = std::thread::spawn(move || lines.map_while(Result::ok).collect());
         Self { process, url, log: Some(log) }
     }
 
-    /// Where it is: `http://127.0.0.1:…`.
+    /// Where it is: `http://127.0.0.1:…`, or `https`.
     pub fn url(&self) -> &str {
         &self.url
     }

@@ -1,13 +1,9 @@
 //! Nix itself against S3, and against our server over TLS: the Nix that is installed, and a recent one.
 
-#![expect(clippy::unwrap_used, reason = "this file holds tests alone")]
-
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 
 use nixcache_core::nix::SecretKey;
-use nixcache_tests::{Garage, Machine, Nix, binary_directory, skipped};
+use nixcache_tests::{CacheServer, Garage, Machine, Nix, skipped};
 
 #[test]
 fn nix_substitutes_from_a_bucket_with_a_node_down() {
@@ -61,59 +57,27 @@ fn nix_substitutes_from_a_bucket_with_a_node_down() {
     }
 }
 
-/// `cargo nixcache serve`, which ends with the test.
-struct Server {
-    process: Child,
-    url: String,
-}
-
-impl Server {
-    fn start(nix: &Nix, arguments: &[&str]) -> Self {
-        let [tokens, data] = ["tokens.toml", "data"].map(|name| nix.path(name).into_string());
-        let mut process = Command::new(binary_directory().join("cargo-nixcache"))
-            .args(["nixcache", "serve", "--listen", "127.0.0.1:0", "--data", &data, "--tokens", &tokens])
-            .args(arguments)
-            .env_clear()
-            .env("HOME", nix.path("home"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let said = lines.find(|line| line.contains("Serving")).expect("the server says where it is");
-        std::thread::spawn(move || lines.count());
-        Self { process, url: said.split_whitespace().last().unwrap().replace("127.0.0.1", "localhost") }
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn nix_copies_to_our_server_and_back_over_tls() {
     const NAME: &str = "nix_copies_to_our_server_and_back_over_tls";
     for mut nix in Nix::all(NAME) {
         fs::create_dir_all(nix.path("home")).unwrap();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let [certificate, key, netrc, tokens] =
-            ["certificate.pem", "key.pem", "netrc", "tokens.toml"].map(|name| nix.path(name).into_string());
+        let [certificate, key, netrc] =
+            ["certificate.pem", "key.pem", "netrc"].map(|name| nix.path(name).into_string());
         fs::write(&certificate, made.cert.pem()).unwrap();
         fs::write(&key, made.signing_key.serialize_pem()).unwrap();
         let signing = SecretKey::generate("served-1".parse().unwrap(), &[3; 32]);
         fs::write(nix.path("secret"), signing.to_file_text().as_str()).unwrap();
-        let token = Command::new(binary_directory().join("cargo-nixcache"))
-            .args(["nixcache", "serve", "token", "add", "ci", "--scope", "write", "--tokens", &tokens])
-            .output()
-            .unwrap();
-        let token = String::from_utf8(token.stdout).unwrap();
+        let directory = nix.path("").into_std_path_buf();
+        let token = CacheServer::token(&directory, "ci", "write");
         fs::write(&netrc, format!("machine localhost login anyone password {token}\n")).unwrap();
         let secret = nix.path("secret").into_string();
-        let server =
-            Server::start(&nix, &["--tls-certificate", &certificate, "--tls-key", &key, "--signing-key", &secret]);
-        assert!(server.url.starts_with("https://"), "{}", server.url);
+        let tls = ["--tls-certificate", &certificate, "--tls-key", &key, "--signing-key", &secret];
+        let server = CacheServer::start(&directory, &tls);
+        // The certificate is for a name.
+        let url = server.url().replace("127.0.0.1", "localhost");
+        assert!(url.starts_with("https://"), "{url}");
 
         // A tree with more than one window of HTTP/2.
         fs::create_dir_all(nix.path("tree")).unwrap();
@@ -125,19 +89,19 @@ fn nix_copies_to_our_server_and_back_over_tls() {
         fs::write(nix.path("tree/small"), "small\n").unwrap();
         let [from, to, tree] = ["a", "b", "tree"].map(|name| nix.path(name).into_string());
         let path = nix.line("nix-store", &["--store", &from, "--add", &tree]);
-        let copy = ["copy", "--netrc-file", &netrc, "--store", &from, "--to", &server.url, &path];
+        let copy = ["copy", "--netrc-file", &netrc, "--store", &from, "--to", &url, &path];
         assert!(!nix.try_run("nix", &copy).status.success(), "a certificate that nobody vouches for");
         nix.set([("NIX_SSL_CERT_FILE".to_owned(), certificate.clone())]);
         nix.run("nix", &copy);
         // It would remember its narinfos as it sent them, without the server's signature.
         nix.forget();
-        let fetched = nix.substitute("b", &path, &server.url, &signing.public().to_string());
+        let fetched = nix.substitute("b", &path, &url, &signing.public().to_string());
         assert!(fetched.status.success(), "{}", String::from_utf8_lossy(&fetched.stderr));
         assert_eq!(fs::read(format!("{to}{path}/large")).unwrap(), fs::read(nix.path("tree/large")).unwrap());
         let public = signing.public().to_string();
         let third = nix.path("c").into_string();
         let trust = ["--option", "trusted-public-keys", &public];
-        nix.run("nix", &[&["copy", "--store", &third, "--from", &server.url, &path][..], &trust].concat());
+        nix.run("nix", &[&["copy", "--store", &third, "--from", &url, &path][..], &trust].concat());
         let verify = ["store", "verify", "--store", &third, "--recursive", "--sigs-needed", "1", &path];
         nix.run("nix", &[&verify[..], &trust].concat());
     }
