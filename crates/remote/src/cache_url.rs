@@ -242,10 +242,9 @@ fn http(mut url: Url) -> Result<Place, CacheUrlError> {
     url.set_query(None);
     let cleared = url.set_username("").and_then(|()| url.set_password(None));
     cleared.map_err(|()| CacheUrlError::Part { what: "it has no host" })?;
-    if !url.path().ends_with('/') {
-        let path = format!("{}/", url.path());
-        url.set_path(&path);
-    }
+    // One slash at the end, so that a cache has one name, and shows it.
+    let path = format!("{}/", url.path().trim_end_matches('/'));
+    url.set_path(&path);
     Ok(Place::Http { base: url, login })
 }
 
@@ -387,6 +386,9 @@ mod tests {
             one.parse::<CacheUrl>().unwrap().is_same_place(&other.parse::<CacheUrl>().unwrap())
         };
         assert!(same("https://a.example/x", "https://u:p@a.example/x/?priority=1"));
+        assert!(
+            same("https://a.example//", "https://a.example") && same("https://a.example/x//", "https://a.example/x")
+        );
         assert!(!same("https://a.example/x", "http://a.example/x"));
         assert!(same("s3://b?region=eu", "s3://b?priority=3&region=eu"));
         assert!(!same("s3://b?region=eu", "s3://b?region=us"));
