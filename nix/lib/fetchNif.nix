@@ -1,6 +1,7 @@
 # A NIF that was published, by the lock file that `cargo nixcache nif lock` writes: nobody compiles Rust.
 #
 #   fetchNif { lock = ./nixcache.lock; nif = "demo_nif"; caches = [ "https://cache.example" ]; }
+#   fetchNif { …; layout = "precompiled"; }      a directory for RUSTLER_PRECOMPILED_GLOBAL_CACHE_PATH
 {
   internal,
   stdenv,
@@ -13,6 +14,9 @@
   nifVersion ? null,
   target ? null,
   variant ? null,
+  # "output" is what `cargo nixcache nif publish` made: `priv/native/<crate>.so`, and the names that other tools look
+  # for. "precompiled" are the archives of all variants and NIF versions, of which RustlerPrecompiled takes its own.
+  layout ? "output",
 }:
 let
   inherit (internal) text;
@@ -55,9 +59,34 @@ let
       ''
     else
       builtins.head fitting;
+  output = fetchOutput {
+    inherit (file) path;
+    narHash = file.nar-hash;
+    inherit caches;
+  };
+  archive =
+    file:
+    fetchOutput {
+      path = file.archive-path;
+      narHash = file.archive-nar-hash;
+      inherit caches;
+    };
+  ofTarget = builtins.filter (file: file.target == wanted) entry.files;
+  archives = stdenv.mkDerivation {
+    name = "nif-archives-${nif}";
+    preferLocalBuild = true;
+    # Something that fits must be there, or RustlerPrecompiled would go and ask the network.
+    buildCommand = builtins.seq file ''
+      mkdir -p "$out"
+      ${builtins.concatStringsSep "\n" (map (file: ''ln -s ${archive file} "$out/${file.archive}"'') ofTarget)}
+    '';
+  };
 in
-fetchOutput {
-  inherit (file) path;
-  narHash = file.nar-hash;
-  inherit caches;
-}
+if layout == "output" then
+  output
+else if layout == "precompiled" then
+  archives
+else
+  throw ''
+    nixcache: the layout of a NIF is "output" or "precompiled", and not "${layout}".
+  ''

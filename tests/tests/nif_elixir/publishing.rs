@@ -1,9 +1,10 @@
 //! `nif publish` and `nif lock`: names keep their bytes, in every kind of cache.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
-use nixcache_tests::{Compilers, skipped};
+use nixcache_tests::{Compilers, binary_directory, copy_tree, repository, skipped};
 
 use crate::place::{Server, archive_file, built, checkout, machine, nif};
 
@@ -133,4 +134,40 @@ fn nix_fetches_a_nif_by_its_content_alone() {
     let beside = machine.root().join("cache/nif/main").join(archive_file("0.1.0"));
     assert!(fs::read(path(&archive)).unwrap() == fs::read(beside).unwrap());
     let _ = Command::new("chmod").arg("-R").arg("u+w").arg(&root).status();
+
+    // By the flake helper: the output, and a directory for RustlerPrecompiled's global cache.
+    let place = machine.root().join("flake");
+    copy_tree(&repository().join("nix"), &place.join("nix"), &[]);
+    copy_tree(&repository().join("tests/nix/stand-in"), &place.join("stand-in"), &[]);
+    let program = binary_directory().join("cargo-nixcache");
+    let host = format!("{{ path = \"/usr/local/bin:/usr/bin:/bin\"; cargo-nixcache = \"{}\"; }}\n", program.display());
+    fs::write(place.join("stand-in/host.nix"), host).unwrap();
+    fs::write(place.join("nixcache.lock"), &lock).unwrap();
+    let build = |layout: &str| {
+        let expression = format!(
+            "(import ./nix/lib.nix {{ pkgs = import ./stand-in {{ }}; }}).fetchNif {{ lock = ./nixcache.lock; \
+             nif = \"demo_nif\"; caches = [ \"{cache}\" ]; {layout} }}"
+        );
+        let built = Command::new("nix-build")
+            .args(["--no-out-link", "--expr", &expression])
+            .current_dir(&place)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", machine.root().join("home"))
+            .env("NIX_STORE_DIR", place.join("store"))
+            .env("NIX_STATE_DIR", place.join("state"))
+            .env("NIX_LOG_DIR", place.join("log"))
+            .env("NIX_CONF_DIR", &place)
+            .env("NIX_CONFIG", "sandbox = false\nbuild-users-group =\nsubstituters =\n")
+            .output()
+            .unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        PathBuf::from(String::from_utf8(built.stdout).unwrap().trim())
+    };
+    assert!(fs::read(build("").join("priv/native/demo_nif.so")).unwrap() == library);
+    let archives = build("layout = \"precompiled\";");
+    let beside = machine.root().join("cache/nif/main").join(archive_file("0.1.0"));
+    assert!(fs::read(archives.join(archive_file("0.1.0"))).unwrap() == fs::read(beside).unwrap());
+    assert_eq!(fs::read_dir(&archives).unwrap().count(), 1);
+    let _ = Command::new("chmod").arg("-R").arg("u+w").arg(&place).status();
 }
