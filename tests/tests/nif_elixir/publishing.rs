@@ -1,12 +1,13 @@
 //! `nif publish` and `nif lock`: names keep their bytes, in every kind of cache.
 
 use std::fs;
+use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
 
 use nixcache_tests::{Compilers, binary_directory, copy_tree, repository, skipped};
 
-use crate::place::{Server, archive_file, built, checkout, machine, nif};
+use crate::place::{Server, archive_file, built, checkout, machine, make_key, nif};
 
 /// The exit code for NIFs that are refused or can't be had.
 const NIF: i32 = 79;
@@ -91,6 +92,32 @@ fn a_lock_is_made_of_what_trusted_keys_have_signed() {
     assert!(outcome.stderr.contains("no cache has it"), "{outcome}");
     let outcome = lock(&server.public_key, &["demo_nif@0.1.0", "--namespace", "others"]).fail();
     assert!(outcome.stderr.contains("in the namespace others: no cache has it"), "{outcome}");
+}
+
+#[test]
+fn a_lock_is_not_written_while_a_cache_cannot_be_asked() {
+    let machine = machine();
+    let workspace = checkout(&machine, "app");
+    let directory = format!("file://{}", machine.root().join("cache").display());
+    let (secret_key, public_key) = make_key(machine.root());
+    let publishing =
+        workspace.with_env("NIXCACHE_PUBLISH", &directory).with_env("NIXCACHE_SECRET_KEY_FILE", secret_key);
+    nif(&publishing, &["publish"]).succeed();
+    let reading = workspace.with_env("NIXCACHE_TRUSTED_KEYS", public_key);
+    let lock = |caches: &str| reading.nixcache(&["nif", "lock"]).env("NIXCACHE_CACHES", caches);
+    lock(&directory).succeed();
+    let before = workspace.read("nixcache.lock");
+    fs::remove_file(workspace.path("nixcache.lock")).unwrap();
+    // One that is down, and one that takes connections and never answers: what they have, nobody knows.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = format!("http://{}", listener.local_addr().unwrap());
+    for other in ["http://127.0.0.1:1", &silent] {
+        let outcome = lock(&format!("{directory} {other}")).fail();
+        assert!(outcome.stderr.contains("error: get the record of demo_nif"), "{other}: {outcome}");
+        assert!(!workspace.path("nixcache.lock").exists(), "{other}");
+    }
+    lock(&directory).succeed();
+    assert_eq!(workspace.read("nixcache.lock"), before);
 }
 
 #[test]
