@@ -3,9 +3,9 @@
 //! Only what a name needs is read of a manifest: the package, its version (which the workspace may say), the library's
 //! name. Where sources are, and what belongs to them, is in `source` of the core.
 
-use camino::{Utf8Path, Utf8PathBuf};
 use std::collections::BTreeSet;
 
+use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::nif::{NifCrate, NifRelease, SourceError, source_digest, source_directories};
 use toml::{Table, Value};
 
