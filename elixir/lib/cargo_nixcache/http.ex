@@ -8,7 +8,7 @@ defmodule CargoNixcache.Http do
 
   @connect_timeout 5_000
   # For the beginning of an answer, and for each further piece.
-  @timeout 30_000
+  @timeout 60_000
   # For all of it: more where there is much to come.
   @whole 120_000
   @slowest 64

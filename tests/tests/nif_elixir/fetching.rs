@@ -29,7 +29,7 @@ impl Published {
         let machine = machine();
         let producer = checkout(&machine, "producer");
         let server = Server::new();
-        server.publish_with(&producer, arguments);
+        server.publish(&producer, arguments);
         let project = checkout(&machine, "project");
         fs::copy(producer.path("nixcache.lock"), project.path("nixcache.lock")).unwrap();
         Self { server, project, _machine: machine }

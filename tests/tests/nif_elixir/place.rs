@@ -170,13 +170,8 @@ impl Server {
             .with_env("NETRC", self.netrc(&self.token))
     }
 
-    /// Publishes a checkout's NIF and locks it.
-    pub(crate) fn publish(&self, workspace: &Workspace) {
-        self.publish_with(workspace, &[]);
-    }
-
-    /// The same, with more arguments.
-    pub(crate) fn publish_with(&self, workspace: &Workspace, arguments: &[&str]) {
+    /// Publishes a checkout's NIF with these arguments, and locks it.
+    pub(crate) fn publish(&self, workspace: &Workspace, arguments: &[&str]) {
         let all = [&["publish", "--lock", "--lock-file", "../nixcache.lock"], arguments].concat();
         nif(&self.publishing(workspace), &all).succeed();
     }
