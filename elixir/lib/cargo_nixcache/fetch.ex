@@ -21,12 +21,32 @@ defmodule CargoNixcache.Fetch do
     end
   end
 
+  # Each time something is compiled: so by few modules that would have to be loaded, and in pieces.
   defp hash(path) do
-    path
-    |> File.stream!([], 1_048_576)
-    |> Enum.reduce(:crypto.hash_init(:sha256), &:crypto.hash_update(&2, &1))
-    |> :crypto.hash_final()
-    |> Base.encode16(case: :lower)
+    case :file.open(String.to_charlist(path), [:read, :raw, :binary]) do
+      {:ok, file} ->
+        try do
+          hash(file, :crypto.hash_init(:sha256))
+        after
+          :file.close(file)
+        end
+
+      {:error, _} ->
+        nil
+    end
+  end
+
+  defp hash(file, hash) do
+    case :file.read(file, 1_048_576) do
+      {:ok, piece} -> hash(file, :crypto.hash_update(hash, piece))
+      :eof -> hash |> :crypto.hash_final() |> hex()
+      {:error, _} -> nil
+    end
+  end
+
+  @doc "Bytes in hexadecimal digits."
+  def hex(bytes) do
+    for <<digit::4 <- bytes>>, into: "", do: <<if(digit < 10, do: ?0 + digit, else: ?a + digit - 10)>>
   end
 
   @doc "Fetches by the command line program."
@@ -75,12 +95,12 @@ defmodule CargoNixcache.Fetch do
     end
   end
 
-  defp digest(bytes), do: Base.encode16(:crypto.hash(:sha256, bytes), case: :lower)
+  defp digest(bytes), do: hex(:crypto.hash(:sha256, bytes))
 
   @doc false
   def replace!(path, bytes) do
     directory = Path.dirname(path)
-    random = Base.encode16(:crypto.strong_rand_bytes(8), case: :lower)
+    random = hex(:crypto.strong_rand_bytes(8))
     temporary = Path.join(directory, ".nixcache-" <> random)
 
     written =

@@ -7,7 +7,7 @@ defmodule CargoNixcache.Source do
   # is made again: the lock names the directories that belong to it, and the digest is that of `nif/source.rs` in the
   # core. What can't be told for certain is never taken for the same.
 
-  alias CargoNixcache.{Error, Git}
+  alias CargoNixcache.{Error, Fetch, Git}
 
   # Files of the workspace that count beside the packages.
   @of_workspace ["Cargo.lock", "Cargo.toml", "rust-toolchain", "rust-toolchain.toml"]
@@ -107,7 +107,7 @@ defmodule CargoNixcache.Source do
       end)
       |> :crypto.hash_final()
       |> binary_part(0, 6)
-      |> Base.encode16(case: :lower)
+      |> Fetch.hex()
     end
   end
 
