@@ -28,6 +28,10 @@ bench-caches *arguments:
 bench-server *arguments:
     ./bench/server {{arguments}}
 
+# What the Mix compiler costs (needs Elixir).
+bench-elixir *arguments:
+    ./bench/elixir {{arguments}}
+
 # Build Garage, a distributed S3 store, once, and run the tests that need it: three nodes, one of which dies.
 garage *arguments:
     ./tests/garage
