@@ -100,7 +100,9 @@ fn fetch(
     out: &Utf8Path,
     report: &Report,
 ) -> Result<usize, NifError> {
-    let remote = lock::open(settings, report)?;
+    // Not every kind of cache says that a path is named by its content: Cachix isn't told, and forgets it.
+    let pinned = missing.iter().map(|item| (item.path.path.clone(), item.path.nar_hash)).collect();
+    let remote = lock::open_pinned(settings, report, pinned)?;
     let asked: Arc<Vec<(NifName, Kind, StorePath)>> =
         Arc::new(missing.iter().map(|item| (item.name.clone(), item.kind, item.path.path.clone())).collect());
     let mut fetching = remote.fetching({

@@ -9,6 +9,7 @@ use nixcache_core::nif::{
     LockedFile, LockedNif, NifCrate, NifName, NifNamespace, NifPlatform, NifRecord, NifRelease, NifTarget, NifVariant,
     NifVersion, NixcacheLock,
 };
+use nixcache_core::nix::{Sha256, StorePath};
 use nixcache_remote::Remote;
 
 use super::manifests::{self, NifSource};
@@ -51,11 +52,20 @@ pub(super) fn run(settings: &Settings, arguments: &LockArguments, report: &Repor
 
 /// The caches to fetch from.
 pub(super) fn open(settings: &Settings, report: &Report) -> Result<Remote, NifError> {
+    open_pinned(settings, report, BTreeMap::new())
+}
+
+/// The same, to fetch paths whose content is locked: nobody's signature counts for them.
+pub(super) fn open_pinned(
+    settings: &Settings,
+    report: &Report,
+    pinned: BTreeMap<StorePath, Sha256>,
+) -> Result<Remote, NifError> {
     let environment: Environment = std::env::vars_os().collect();
     // Nothing is published by those who call this, so nothing needs to be signed.
     let mut caches = settings.caches.clone();
     caches.publish.clear();
-    match caches::open(&caches, &environment, *report)? {
+    match caches::open_pinned(&caches, &environment, *report, pinned)? {
         Some(remote) if remote.can_fetch() => Ok(remote),
         _ => Err(CachesError::NowhereToFetch.into()),
     }
