@@ -5,28 +5,31 @@ defmodule CargoNixcache.Fetch do
   # A virtual machine may have a library mapped, and dies if its bytes change. So no file is ever written to: a new one
   # is made beside it and takes its name.
 
-  alias CargoNixcache.{Error, Http, Lock, Settings}
+  alias CargoNixcache.{Error, Http, Known, Lock, Settings}
 
   @doc "Whether every file is in place with the bytes that are locked."
-  def in_place?(files, out, layout) do
+  def in_place?(files, out, layout, known \\ nil) do
     Enum.all?(files, fn file ->
-      file |> Lock.native_files(layout) |> Enum.all?(&there?(Path.join(out, &1), file))
+      file |> Lock.native_files(layout) |> Enum.all?(&there?(Path.join(out, &1), file, known))
     end)
   end
 
-  defp there?(path, file) do
+  defp there?(path, file, known) do
     case File.stat(path) do
-      {:ok, %File.Stat{type: :regular, size: size}} when size == file.library_size -> hash(path) == file.library_hash
-      _ -> false
+      {:ok, %File.Stat{type: :regular, size: size}} when size == file.library_size ->
+        Known.sha256(known, &feed(path, &1)) == file.library_hash
+
+      _ ->
+        false
     end
   end
 
   # Each time something is compiled: so by few modules that would have to be loaded, and in pieces.
-  defp hash(path) do
+  defp feed(path, state) do
     case :file.open(String.to_charlist(path), [:read, :raw, :binary]) do
       {:ok, file} ->
         try do
-          hash(file, :crypto.hash_init(:sha256))
+          pieces(file, state)
         after
           :file.close(file)
         end
@@ -36,17 +39,12 @@ defmodule CargoNixcache.Fetch do
     end
   end
 
-  defp hash(file, hash) do
+  defp pieces(file, state) do
     case :file.read(file, 1_048_576) do
-      {:ok, piece} -> hash(file, :crypto.hash_update(hash, piece))
-      :eof -> hash |> :crypto.hash_final() |> hex()
+      {:ok, piece} -> pieces(file, Known.update(state, piece))
+      :eof -> state
       {:error, _} -> nil
     end
-  end
-
-  @doc "Bytes in hexadecimal digits."
-  def hex(bytes) do
-    for <<digit::4 <- bytes>>, into: "", do: <<if(digit < 10, do: ?0 + digit, else: ?a + digit - 10)>>
   end
 
   @doc "Fetches by the command line program."
@@ -64,7 +62,7 @@ defmodule CargoNixcache.Fetch do
 
     for {file, library} <- libraries, name <- Lock.native_files(file, layout) do
       path = Path.join(out, name)
-      unless there?(path, file), do: replace!(path, library)
+      unless there?(path, file, nil), do: replace!(path, library)
     end
 
     :ok
@@ -95,12 +93,12 @@ defmodule CargoNixcache.Fetch do
     end
   end
 
-  defp digest(bytes), do: hex(:crypto.hash(:sha256, bytes))
+  defp digest(bytes), do: Known.hex(:crypto.hash(:sha256, bytes))
 
   @doc false
   def replace!(path, bytes) do
     directory = Path.dirname(path)
-    random = hex(:crypto.strong_rand_bytes(8))
+    random = Known.hex(:crypto.strong_rand_bytes(8))
     temporary = Path.join(directory, ".nixcache-" <> random)
 
     written =

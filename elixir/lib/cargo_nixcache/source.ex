@@ -7,7 +7,7 @@ defmodule CargoNixcache.Source do
   # is made again: the lock names the directories that belong to it, and the digest is that of `nif/source.rs` in the
   # core. What can't be told for certain is never taken for the same.
 
-  alias CargoNixcache.{Error, Fetch, Git}
+  alias CargoNixcache.{Error, Git, Known}
 
   # Files of the workspace that count beside the packages.
   @of_workspace ["Cargo.lock", "Cargo.toml", "rust-toolchain", "rust-toolchain.toml"]
@@ -22,7 +22,7 @@ defmodule CargoNixcache.Source do
   `:fits` is said also where there are none; `{:stale, message}`, where they are of another version; `{:unclear,
   message}`, where they differ as far as can be told from here.
   """
-  def compare(lock, crate, nif) do
+  def compare(lock, crate, nif, known \\ nil) do
     root = lock |> Path.expand() |> Path.dirname()
 
     case nif.manifest && File.read(Path.join(root, nif.manifest)) do
@@ -30,7 +30,7 @@ defmodule CargoNixcache.Source do
         manifest = Path.join(root, nif.manifest)
 
         case version(manifest, text) do
-          {:ok, version} -> of_version(root, crate, nif, version)
+          {:ok, version} -> of_version(root, crate, nif, version, known)
           :unclear -> {:unclear, "the version of #{crate} can't be read from #{nif.manifest}"}
         end
 
@@ -45,7 +45,7 @@ defmodule CargoNixcache.Source do
     end
   end
 
-  defp of_version(root, crate, nif, version) do
+  defp of_version(root, crate, nif, version, known) do
     case source_of(nif.version, version) do
       :other ->
         {:stale,
@@ -59,7 +59,7 @@ defmodule CargoNixcache.Source do
         {:unclear, "nixcache.lock doesn't say which sources #{crate} #{nif.version} is made of"}
 
       digest ->
-        if same?(digest, Path.join(root, nif.manifest), Enum.map(nif.sources, &Path.expand(&1, root))) do
+        if same?(digest, Path.join(root, nif.manifest), Enum.map(nif.sources, &Path.expand(&1, root)), known) do
           :fits
         else
           {:unclear,
@@ -82,13 +82,13 @@ defmodule CargoNixcache.Source do
   end
 
   # The digest of all files; and if those are many or others, of those that git doesn't pass over.
-  defp same?(expected, manifest, directories) do
-    expected == digest(manifest, directories, [], @many) or
-      expected == digest(manifest, directories, Enum.flat_map(directories, &Git.ignored/1), :infinity)
+  defp same?(expected, manifest, directories, known) do
+    expected == digest(manifest, directories, [], @many, known) or
+      expected == digest(manifest, directories, Enum.flat_map(directories, &Git.ignored/1), :infinity, known)
   end
 
   @doc false
-  def digest(manifest, directories, passed_over, most) do
+  def digest(manifest, directories, passed_over, most, known \\ nil) do
     root = workspace_root(Path.dirname(manifest))
     passed_over = MapSet.new(passed_over)
     files = Enum.reduce_while(directories, [], &gather(&1, &2, passed_over, most))
@@ -96,19 +96,15 @@ defmodule CargoNixcache.Source do
     if files != :many do
       shared = @of_workspace |> Enum.map(&Path.join(root, &1)) |> Enum.filter(&File.regular?/1)
 
-      (files ++ shared)
-      |> Enum.map(&{seen_from(root, &1), &1})
-      |> Enum.uniq()
-      |> Enum.sort()
-      |> Enum.reduce(:crypto.hash_init(:sha256), fn {name, path}, hash ->
-        hash
-        |> :crypto.hash_update(<<byte_size(name)::little-64>> <> name)
-        |> :crypto.hash_update(content(path))
-      end)
-      |> :crypto.hash_final()
-      |> binary_part(0, 6)
-      |> Fetch.hex()
+      files = (files ++ shared) |> Enum.map(&{seen_from(root, &1), &1}) |> Enum.uniq() |> Enum.sort()
+      binary_part(Known.sha256(known, &feed(files, &1)), 0, 12)
     end
+  end
+
+  defp feed(files, state) do
+    Enum.reduce(files, state, fn {name, path}, state ->
+      state |> Known.update(<<byte_size(name)::little-64>> <> name) |> Known.whole(content(path))
+    end)
   end
 
   defp gather(directory, files, passed_over, most) do
@@ -143,7 +139,7 @@ defmodule CargoNixcache.Source do
 
   defp content(path) do
     case File.read(path) do
-      {:ok, bytes} -> :crypto.hash(:sha256, bytes)
+      {:ok, bytes} -> bytes
       {:error, reason} -> raise Error, "can't read #{path}: #{:file.format_error(reason)}"
     end
   end

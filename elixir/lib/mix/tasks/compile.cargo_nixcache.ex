@@ -24,7 +24,7 @@ defmodule Mix.Tasks.Compile.CargoNixcache do
 
   use Mix.Task.Compiler
 
-  alias CargoNixcache.{Error, Fetch, Lock, Platform, Source}
+  alias CargoNixcache.{Error, Fetch, Known, Lock, Platform, Source}
 
   @impl true
   def run(_arguments) do
@@ -42,6 +42,14 @@ defmodule Mix.Tasks.Compile.CargoNixcache do
   @impl true
   def manifests, do: []
 
+  @impl true
+  def clean do
+    File.rm(remembered())
+    :ok
+  end
+
+  defp remembered, do: Path.join(Mix.Project.manifest_path(), "compile.cargo_nixcache")
+
   defp run_with(options) do
     lock = options[:lock] || "nixcache.lock"
     out = options[:out] || "priv/native"
@@ -56,30 +64,33 @@ defmodule Mix.Tasks.Compile.CargoNixcache do
     nifs = lock |> Lock.read!() |> selected!(options[:crates])
     files = for {crate, nif} <- nifs, do: Lock.choose!(crate, nif.files, target, nif_version, options[:variant])
     program = program(options[:via] || :auto)
-    fits = fits?(lock, nifs, program)
+    known = Known.load(remembered())
+    fits = fits?(lock, nifs, program, known)
+    in_place? = fn -> Fetch.in_place?(files, out, layout, known) end
 
     # A library that is what was locked is of no use if something else was to be locked.
-    if fits and Fetch.in_place?(files, out, layout) do
-      {:noop, []}
-    else
-      before = Fetch.in_place?(files, out, layout)
-      fetch!(program, files, lock, out, layout, target, nif_version, options)
+    result =
+      if fits and in_place?.() do
+        {:noop, []}
+      else
+        before = in_place?.()
+        fetch!(program, files, lock, out, layout, target, nif_version, options)
+        unless in_place?.(), do: raise(Error, "what is in #{out} is not what was locked")
 
-      unless Fetch.in_place?(files, out, layout) do
-        raise Error, "what is in #{out} is not what was locked"
+        # Mix links `priv` into the build directory before compilers run, and only if there is one.
+        Mix.Project.build_structure()
+        if before, do: {:noop, []}, else: {:ok, []}
       end
 
-      # Mix links `priv` into the build directory before compilers run, and only if there is one.
-      Mix.Project.build_structure()
-      if before, do: {:noop, []}, else: {:ok, []}
-    end
+    Known.save(known, remembered())
+    result
   end
 
   # Whether what is locked is what the sources are. Where that can't be told from here, our program looks at them, and
   # fails if they differ; without it there is an error: nobody shall run an old library unknowingly.
-  defp fits?(lock, nifs, program) do
+  defp fits?(lock, nifs, program, known) do
     Enum.reduce(nifs, true, fn {crate, nif}, fits ->
-      case Source.compare(lock, crate, nif) do
+      case Source.compare(lock, crate, nif, known) do
         :fits -> fits
         {:stale, message} -> raise Error, message
         {:unclear, _} when program != nil -> false
