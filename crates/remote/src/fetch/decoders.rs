@@ -6,7 +6,7 @@
 use std::io::BufRead;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use zstd::zstd_safe::DCtx;
+use zstd::zstd_safe::{DCtx, ResetDirective};
 
 /// The largest window of a zstd frame: 128 MiB, which is what other readers take too.
 pub(super) const LARGEST: u64 = 1 << WINDOW_LOG_LIMIT;
@@ -103,7 +103,10 @@ impl Drop for Decoder {
     fn drop(&mut self) {
         let mut state = self.decoders.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.used -= self.memory;
-        if let Some(context) = self.context.take() {
+        // The last file may have ended in the middle of a frame: the next one doesn't go on there.
+        if let Some(mut context) = self.context.take()
+            && context.reset(ResetDirective::SessionAndParameters).is_ok()
+        {
             state.kept.push((self.memory, context));
         }
         drop(state);

@@ -39,3 +39,36 @@ pub(super) fn decompress<T>(
         ))),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(file: &[u8], size: u64, decoders: &Arc<Decoders>) -> Option<Vec<u8>> {
+        let mut bytes = Vec::new();
+        decompress(&Compression::Zstd, file, size, decoders, |nar| {
+            let failed = |error| Failure::Transfer(read_error(error));
+            nar.read_to_end(&mut bytes).map_err(failed).map(drop)
+        })
+        .ok()
+        .map(|()| bytes)
+    }
+
+    #[test]
+    fn a_file_after_one_that_was_cut_off_is_read() {
+        let decoders = Arc::default();
+        let content: Vec<u8> = (0..200_000_u32).flat_map(u32::to_le_bytes).collect();
+        let size = content.len() as u64;
+        let file = zstd::encode_all(content.as_slice(), 3).unwrap();
+        for cut in [file.len() / 2, 20, 7] {
+            assert_eq!(read(&file[..cut], size, &decoders), None);
+            assert_eq!(read(&file, size, &decoders).as_deref(), Some(content.as_slice()));
+        }
+        // And after one that somebody stopped reading.
+        let stopped = decompress(&Compression::Zstd, file.as_slice(), size, &decoders, |nar| {
+            nar.read_exact(&mut [0; 10]).map_err(|error| Failure::Transfer(read_error(error)))
+        });
+        assert!(stopped.is_ok());
+        assert_eq!(read(&file, size, &decoders).as_deref(), Some(content.as_slice()));
+    }
+}
