@@ -21,6 +21,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use tower::Service as _;
 
+use crate::lingering::Lingering;
 use crate::options::Limits;
 use crate::tls::Tls;
 
@@ -55,6 +56,7 @@ impl Connections {
     /// Serves what comes on `stream` until it ends. What goes wrong is the client's affair: it left, or sent no HTTP.
     pub(crate) async fn serve(&self, stream: TcpStream, ending: watch::Receiver<()>) {
         prepare(&stream, &self.limits);
+        let stream = Lingering::new(stream, ending.clone());
         let Some(tls) = &self.tls else { return self.http1(stream, ending).await };
         let handshake = TlsAcceptor::from(tls.config()).accept(stream);
         let Ok(Ok(stream)) = tokio::time::timeout(self.limits.header_time, handshake).await else { return };

@@ -19,6 +19,7 @@ mod download;
 mod error;
 mod gate;
 mod layout;
+mod lingering;
 mod location;
 mod log;
 mod metrics;
