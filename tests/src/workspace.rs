@@ -57,6 +57,11 @@ impl Workspace {
         workspace
     }
 
+    /// The same workspace, with several variables set.
+    pub fn with_variables<V: AsRef<OsStr>>(&self, variables: impl IntoIterator<Item = (&'static str, V)>) -> Self {
+        variables.into_iter().fold(self.clone(), |workspace, (name, value)| workspace.with_env(name, value))
+    }
+
     pub(crate) fn environment(&self) -> &BTreeMap<OsString, OsString> {
         &self.environment
     }

@@ -13,7 +13,7 @@ use nixcache_core::nix::{PublicKey, SecretKey, Sha256, StorePath, StorePathHash}
 use serde_json::{Value, json};
 
 use crate::hosted::{Kept, Refused, check_nar, demand, fields, json_reply, path, references, sent_json, text};
-use crate::{Reply, Request};
+use crate::{Internet, Reply, Request};
 
 /// What hyper takes of one header, and the real server of a description in the body.
 const HEADER: usize = 16 * 1024;
@@ -107,6 +107,12 @@ impl Attic {
     /// Why things were refused.
     pub fn refused(&self) -> Vec<String> {
         self.state.lock().unwrap().refused.clone()
+    }
+
+    /// A network in which it is `attic.example.org`.
+    pub fn internet(&self) -> Internet {
+        let answers = self.clone();
+        Internet::new(&["attic.example.org"], move |_, request| answers.answer(request))
     }
 
     /// Answers a request.

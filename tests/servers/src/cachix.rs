@@ -10,7 +10,7 @@ use nixcache_core::nix::{KeyName, PublicKey, SecretKey, Sha256, Signature, Store
 use serde_json::{Value, json};
 
 use crate::hosted::{Kept, Refused, check_nar, demand, fields, json_reply, path, query, references, sent_json, text};
-use crate::{Reply, Request};
+use crate::{Internet, Reply, Request};
 
 /// Parts have this many bytes or more, but for the last.
 const SMALLEST_PART: usize = 5 << 20;
@@ -81,6 +81,15 @@ impl Cachix {
     /// Why things were refused.
     pub fn refused(&self) -> Vec<String> {
         self.state.lock().unwrap().refused.clone()
+    }
+
+    /// A network in which it has its real names: one host for the API and the parts, one for the cache.
+    pub fn internet(&self) -> Internet {
+        let (answers, cache) = (self.clone(), format!("{}.cachix.org", self.name));
+        Internet::new(&["cachix.org", &cache], move |host, request| {
+            let is_api = request.target.starts_with("/api/") || request.method == "PUT";
+            if is_api == (host == "cachix.org") { answers.answer(request) } else { Reply::status(404) }
+        })
     }
 
     /// Answers a request to the API, to the bucket, or to the cache.

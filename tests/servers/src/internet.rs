@@ -1,7 +1,9 @@
 //! All servers of the world: a proxy that answers in their names, over TLS.
 
+use std::ffi::OsString;
 use std::io::{BufReader, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -54,6 +56,13 @@ impl Internet {
             }
         });
         internet
+    }
+
+    /// The variables of a program in this network. The certificate is written into `directory`.
+    pub fn variables(&self, directory: &Path) -> [(&'static str, OsString); 2] {
+        let certificate = directory.join("certificate.pem");
+        std::fs::write(&certificate, &self.certificate).unwrap();
+        [("https_proxy", self.proxy().into()), ("SSL_CERT_FILE", certificate.into())]
     }
 
     /// The proxy.

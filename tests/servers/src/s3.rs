@@ -32,6 +32,10 @@ impl S3Server {
     /// Its secret.
     pub const SECRET_KEY: &str = "secret";
 
+    /// The variables of a program that knows them.
+    pub const VARIABLES: [(&str, &str); 2] =
+        [("AWS_ACCESS_KEY_ID", Self::ACCESS_KEY), ("AWS_SECRET_ACCESS_KEY", Self::SECRET_KEY)];
+
     /// A server over the directory at `root`. It checks signatures.
     pub fn new(root: &Path) -> Self {
         Self::breaking(root, |_, _| None)

@@ -2,9 +2,8 @@
 //! no compilers. Cachix and Attic are servers of the tests, under their real names.
 
 use std::fs;
-use std::path::Path;
 
-use nixcache_test_servers::{Attic, Cachix, Internet, Reply, S3Server};
+use nixcache_test_servers::{Attic, Cachix, S3Server};
 use nixcache_tests::{Compilers, Machine, Workspace};
 
 use crate::place::{archive_file, built, checkout, machine, make_key, nif};
@@ -46,24 +45,13 @@ fn pass_on(
     fs::read(second.path("archives").join(archive_file("0.1.0"))).unwrap()
 }
 
-/// The workspace in a network where `internet` plays all servers.
-fn in_network(workspace: &Workspace, internet: &Internet, directory: &Path) -> Workspace {
-    let certificate = directory.join("certificate.pem");
-    fs::write(&certificate, internet.certificate()).unwrap();
-    workspace.with_env("https_proxy", internet.proxy()).with_env("SSL_CERT_FILE", certificate)
-}
-
 #[test]
 fn by_way_of_a_bucket() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("team")).unwrap();
     let server = S3Server::new(directory.path());
     let (secret_key, public_key) = make_key(directory.path());
-    let with_keys = |workspace: Workspace| {
-        workspace
-            .with_env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY)
-            .with_env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY)
-    };
+    let with_keys = |workspace: Workspace| workspace.with_variables(S3Server::VARIABLES);
     let publishing = |workspace| with_keys(workspace).with_env("NIXCACHE_SECRET_KEY_FILE", &secret_key);
     let archive = pass_on(&server.url("team"), &public_key, &publishing, &with_keys, true);
     // Where the bucket is served, RustlerPrecompiled finds it.
@@ -80,19 +68,14 @@ fn by_way_of_cachix() {
         if signs_itself {
             cachix = cachix.signed_by(public_key.parse().unwrap());
         }
-        let answers = cachix.clone();
-        let internet = Internet::new(&["cachix.org", "mine.cachix.org"], move |host, request| {
-            let is_api = request.target.starts_with("/api/") || request.method == "PUT";
-            if is_api == (host == "cachix.org") { answers.answer(request) } else { Reply::status(404) }
-        });
+        let internet = cachix.internet();
+        let in_network = |workspace: Workspace| workspace.with_variables(internet.variables(directory.path()));
         let publishing = |workspace: Workspace| {
-            let workspace = in_network(&workspace, &internet, directory.path());
-            let workspace = workspace.with_env("CACHIX_AUTH_TOKEN", "sesame");
+            let workspace = in_network(workspace).with_env("CACHIX_AUTH_TOKEN", "sesame");
             // Without a key of ours, Cachix signs.
             if signs_itself { workspace.with_env("NIXCACHE_SECRET_KEY_FILE", &secret_key) } else { workspace }
         };
-        let fetching = |workspace: Workspace| in_network(&workspace, &internet, directory.path());
-        pass_on("cachix://mine", &cachix.public_key().to_string(), &publishing, &fetching, false);
+        pass_on("cachix://mine", &cachix.public_key().to_string(), &publishing, &in_network, false);
         assert_eq!(cachix.refused(), [""; 0]);
     }
 }
@@ -101,12 +84,11 @@ fn by_way_of_cachix() {
 fn by_way_of_attic() {
     let directory = tempfile::tempdir().unwrap();
     let attic = Attic::new("team", "sesame");
-    let answers = attic.clone();
-    let internet = Internet::new(&["attic.example.org"], move |_, request| answers.answer(request));
+    let internet = attic.internet();
     let with_token = |workspace: Workspace, token: &str| {
         let netrc = directory.path().join(format!("netrc-{token}"));
         fs::write(&netrc, format!("machine attic.example.org login anyone password {token}\n")).unwrap();
-        in_network(&workspace, &internet, directory.path()).with_env("NETRC", netrc)
+        workspace.with_variables(internet.variables(directory.path())).with_env("NETRC", netrc)
     };
     let publishing = |workspace| with_token(workspace, "sesame");
     let fetching = |workspace| with_token(workspace, "sesame-reader");

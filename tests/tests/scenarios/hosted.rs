@@ -5,9 +5,8 @@
 //! names and over TLS: there is no setting for tests in between.
 
 use std::fs;
-use std::path::Path;
 
-use nixcache_test_servers::{Attic, Cachix, Internet, Reply, S3Server};
+use nixcache_test_servers::{Attic, Cachix, S3Server};
 use nixcache_tests::{Machine, Workspace};
 
 use super::caches::{app, fetched, make_key};
@@ -38,13 +37,6 @@ fn pass_on(
     workspace.assert_nothing_to_do(&["build"]);
 }
 
-/// The workspace in a network where `internet` plays all servers.
-fn in_network(workspace: &Workspace, internet: &Internet, directory: &Path) -> Workspace {
-    let certificate = directory.join("certificate.pem");
-    fs::write(&certificate, internet.certificate()).unwrap();
-    workspace.with_env("https_proxy", internet.proxy()).with_env("SSL_CERT_FILE", certificate)
-}
-
 #[test]
 fn by_way_of_a_bucket() {
     let directory = tempfile::tempdir().unwrap();
@@ -52,11 +44,7 @@ fn by_way_of_a_bucket() {
     let server = S3Server::new(directory.path());
     let secret_key = directory.path().join("secret-key");
     let public_key = make_key(&secret_key, "test-1");
-    let with_keys = |workspace: Workspace| {
-        workspace
-            .with_env("AWS_ACCESS_KEY_ID", S3Server::ACCESS_KEY)
-            .with_env("AWS_SECRET_ACCESS_KEY", S3Server::SECRET_KEY)
-    };
+    let with_keys = |workspace: Workspace| workspace.with_variables(S3Server::VARIABLES);
     let publishing = |workspace| with_keys(workspace).with_env("NIXCACHE_SECRET_KEY_FILE", &secret_key);
     pass_on(&server.url("team"), &publishing, &with_keys, &["--trusted-key", &public_key]);
 }
@@ -71,19 +59,14 @@ fn by_way_of_cachix() {
         if signs_itself {
             cachix = cachix.signed_by(public_key.parse().unwrap());
         }
-        let answers = cachix.clone();
-        let internet = Internet::new(&["cachix.org", "mine.cachix.org"], move |host, request| {
-            let is_api = request.target.starts_with("/api/") || request.method == "PUT";
-            if is_api == (host == "cachix.org") { answers.answer(request) } else { Reply::status(404) }
-        });
+        let internet = cachix.internet();
+        let in_network = |workspace: Workspace| workspace.with_variables(internet.variables(directory.path()));
         let publishing = |workspace: Workspace| {
-            let workspace = in_network(&workspace, &internet, directory.path());
-            let workspace = workspace.with_env("CACHIX_AUTH_TOKEN", "sesame");
+            let workspace = in_network(workspace).with_env("CACHIX_AUTH_TOKEN", "sesame");
             // Without a key of ours, Cachix signs.
             if signs_itself { workspace.with_env("NIXCACHE_SECRET_KEY_FILE", &secret_key) } else { workspace }
         };
-        let fetching = |workspace: Workspace| in_network(&workspace, &internet, directory.path());
-        pass_on("cachix://mine", &publishing, &fetching, &[]);
+        pass_on("cachix://mine", &publishing, &in_network, &[]);
         assert_eq!(cachix.refused(), [""; 0]);
     }
 }
@@ -92,12 +75,11 @@ fn by_way_of_cachix() {
 fn by_way_of_attic() {
     let directory = tempfile::tempdir().unwrap();
     let attic = Attic::new("team", "sesame");
-    let answers = attic.clone();
-    let internet = Internet::new(&["attic.example.org"], move |_, request| answers.answer(request));
+    let internet = attic.internet();
     let with_token = |workspace: Workspace, token: &str| {
         let netrc = directory.path().join(format!("netrc-{token}"));
         fs::write(&netrc, format!("machine attic.example.org login anyone password {token}\n")).unwrap();
-        in_network(&workspace, &internet, directory.path()).with_env("NETRC", netrc)
+        workspace.with_variables(internet.variables(directory.path())).with_env("NETRC", netrc)
     };
     let publishing = |workspace| with_token(workspace, "sesame");
     let fetching = |workspace| with_token(workspace, "sesame-reader");

@@ -42,19 +42,13 @@ impl Place {
 
     fn cachix() -> Self {
         let cachix = Cachix::new("mine", "token").signed_by(key().public());
-        let answers = cachix.clone();
-        let internet = Internet::new(&["cachix.org", "mine.cachix.org"], move |host, request| {
-            // The API is at one host, the cache at the other.
-            let is_api = request.target.starts_with("/api/") || request.method == "PUT";
-            if is_api == (host == "cachix.org") { answers.answer(request) } else { Reply::status(404) }
-        });
+        let internet = cachix.internet();
         Self { url: "cachix://mine".to_owned(), kind: Kind::Cachix { cachix, internet } }
     }
 
     fn attic() -> Self {
         let attic = Attic::new("team", "token");
-        let answers = attic.clone();
-        let internet = Internet::new(&["attic.example.org"], move |_, request| answers.answer(request));
+        let internet = attic.internet();
         Self { url: "attic://attic.example.org/team".to_owned(), kind: Kind::Attic { attic, internet } }
     }
 
