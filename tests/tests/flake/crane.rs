@@ -138,14 +138,13 @@ fn units_published_outside_are_used_in_derivations_of_crane() {
         ),
     );
     border.publishing(workspace).build(&["build"]);
-    let lock = place.path("nixcache.lock");
-    border.fetching(workspace).nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    border.lock();
     border.copy_sources();
     border.allow(&["app"]);
     let more = format!(
         "doNotRemoveReferencesToRustToolchain = true;
-         warmArtifacts = lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }};",
-        border.cache()
+         warmArtifacts = {};",
+        border.warm_artifacts()
     );
     let (app, log) = place.build(&format!("{}.packages.app", border.build_workspace(&more)));
     assert!(!log.contains("Compiling quote"), "{log}");

@@ -4,14 +4,23 @@ use std::process::Command;
 
 use super::place::Place;
 
-#[test]
-fn the_template_of_a_workspace_builds_and_passes_its_checks() {
-    let Some(place) = Place::new("the_template_of_a_workspace_builds_and_passes_its_checks") else { return };
+/// A place where a user has begun with a template, and the arguments that put this repository's flake and the stand-in
+/// in the place of its inputs.
+fn begun(test: &str, template: &str) -> Option<(Place, Vec<String>)> {
+    let place = Place::new(test)?;
     let (nixcache, inputs) = place.flake("nixcache/");
     let nixpkgs = format!("path:{}", place.path("stand-in").display());
-    let mut more = vec!["--override-input", "nixcache", &nixcache, "--override-input", "nixpkgs", &nixpkgs];
-    more.extend(inputs.iter().map(String::as_str));
-    nixcache_tests::copy_tree(&place.path("flake/nix/templates/workspace"), &place.path("user"), &[]);
+    let own = ["--override-input", "nixcache", &nixcache, "--override-input", "nixpkgs", &nixpkgs];
+    let arguments = own.into_iter().map(str::to_owned).chain(inputs).collect();
+    nixcache_tests::copy_tree(&place.path("flake/nix/templates").join(template), &place.path("user"), &[]);
+    Some((place, arguments))
+}
+
+#[test]
+fn the_template_of_a_workspace_builds_and_passes_its_checks() {
+    let begun = begun("the_template_of_a_workspace_builds_and_passes_its_checks", "workspace");
+    let Some((place, more)) = begun else { return };
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
     let flake = format!("path:{}", place.path("user").display());
     let link = place.path("result");
     place.succeed("nix", &[&["build", "--out-link", link.to_str().unwrap(), &flake][..], &more].concat());
@@ -27,12 +36,9 @@ fn the_template_of_a_workspace_builds_and_passes_its_checks() {
 
 #[test]
 fn the_template_of_a_nif_evaluates() {
-    let Some(place) = Place::new("the_template_of_a_nif_evaluates") else { return };
-    let (nixcache, inputs) = place.flake("nixcache/");
-    let nixpkgs = format!("path:{}", place.path("stand-in").display());
-    let mut more = vec!["--override-input", "nixcache", &nixcache, "--override-input", "nixpkgs", &nixpkgs];
-    more.extend(inputs.iter().map(String::as_str));
-    nixcache_tests::copy_tree(&place.path("flake/nix/templates/nif"), &place.path("user"), &[]);
+    let begun = begun("the_template_of_a_nif_evaluates", "nif");
+    let Some((place, more)) = begun else { return };
+    let more: Vec<&str> = more.iter().map(String::as_str).collect();
     let package = format!("path:{}#packages.x86_64-linux.default.drvPath", place.path("user").display());
     let (path, _) = place.succeed("nix", &[&["eval", "--raw", &package][..], &more].concat());
     assert!(path.ends_with("-nif-demo_nif-0.1.0.drv"), "{path}");

@@ -123,6 +123,19 @@ impl Border {
         fs::write(index.join(name), entry).unwrap();
     }
 
+    /// Writes the lock file of what was published, beside the Nix expressions.
+    pub(crate) fn lock(&self) -> PathBuf {
+        let lock = self.place.path("nixcache.lock");
+        let locking = self.fetching(&self.workspace);
+        locking.nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+        lock
+    }
+
+    /// What that lock file names, as an expression.
+    pub(crate) fn warm_artifacts(&self) -> String {
+        format!("(lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }})", self.cache())
+    }
+
     pub(crate) fn build_workspace(&self, more: &str) -> String {
         format!("(lib.buildWorkspace {{ src = ./ws; CARGO_PROFILE = \"\"; doCheck = false; {more} }})")
     }
@@ -134,21 +147,16 @@ fn units_published_outside_are_used_inside_and_a_bump_compiles_the_bumped_crate_
     let Some(border) = Border::new(test) else { return };
     let Border { place, workspace, .. } = &border;
     border.publishing(workspace).build(&["build"]);
-    let lock = place.path("nixcache.lock");
-    let locking = border.fetching(workspace);
-    locking.nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    let lock = border.lock();
     let text = fs::read_to_string(&lock).unwrap();
     assert!(text.contains("-cargo-quote-1.") && text.contains("-cargo-unicode-ident-1."), "{text}");
     // Written again, it is the same.
-    locking.nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    border.lock();
     assert_eq!(fs::read_to_string(&lock).unwrap(), text);
 
     border.copy_sources();
     border.allow(&["app"]);
-    let warm = format!(
-        "warmArtifacts = lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }};",
-        border.cache()
-    );
+    let warm = format!("warmArtifacts = {};", border.warm_artifacts());
     let app = format!("{}.packages.app", border.build_workspace(&warm));
     let (path, log) = place.build(&app);
     assert!(!log.contains("Compiling quote"), "{log}");
@@ -176,15 +184,11 @@ fn a_bump_compiles_the_bumped_crate_and_what_depends_on_it() {
     let main = "fn main() {\n    println!(\"{} {}\", middle::number(), apart::number());\n}\n";
     workspace.package("", "[dependencies]\napart = \"1\"\nmiddle = \"1\"\n[workspace]\n", main);
     border.publishing(workspace).build(&["build"]);
-    let lock = place.path("nixcache.lock");
-    border.fetching(workspace).nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    border.lock();
 
     border.copy_sources();
     border.allow(&["app"]);
-    let warm = format!(
-        "warmArtifacts = lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }};",
-        border.cache()
-    );
+    let warm = format!("warmArtifacts = {};", border.warm_artifacts());
     let app = format!("{}.packages.app", border.build_workspace(&warm));
     let run = |path: PathBuf| {
         let output = std::process::Command::new(path.join("bin/app")).output().unwrap();
@@ -231,11 +235,9 @@ fn a_cache_with_other_content_stops_a_derivation_and_says_what_to_do() {
     let Some(border) = Border::new("a_cache_with_other_content_stops_a_derivation_and_says_what_to_do") else { return };
     let Border { place, workspace, .. } = &border;
     border.publishing(workspace).build(&["build"]);
-    let lock = place.path("nixcache.lock");
-    border.fetching(workspace).nixcache(&["nix", "lock", "--file", lock.to_str().unwrap()]).succeed();
+    border.lock();
     border.copy_sources();
-    let warm = format!("(lib.warmArtifacts {{ lock = ./nixcache.lock; caches = [ \"{}\" ]; }}).list", border.cache());
-    let expression = format!("let lib = import ./lib.nix; in {warm}");
+    let expression = format!("let lib = import ./lib.nix; in {}.list", border.warm_artifacts());
 
     let files: Vec<PathBuf> = nixcache_tests::walk(&place.path("cache"));
     let narinfo = files.iter().find(|path| {
