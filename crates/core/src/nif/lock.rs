@@ -47,7 +47,9 @@ pub const LOCK_FILE: &str = "nixcache.lock";
 /// The version of the format.
 const VERSION: i64 = 1;
 
-const HEAD: &str = "# Written by `cargo nixcache`: what this project uses, by content. Put it under version control.\n";
+/// How every lock file begins, whoever writes into it.
+pub const LOCK_HEAD: &str =
+    "# Written by `cargo nixcache`: what this project uses, by content. Put it under version control.\n";
 
 /// Why a lock file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -197,7 +199,7 @@ impl NixcacheLock {
             whole.insert("nif".to_owned(), section);
         }
         let text = toml::to_string(&whole).expect("it holds what was read from TOML, or texts and numbers");
-        format!("{HEAD}{text}")
+        format!("{LOCK_HEAD}{text}")
     }
 }
 
@@ -387,7 +389,7 @@ mod tests {
         let written = lock.to_text();
         assert!(written.contains("[package.tides]\npath = \"/nix/store/x\""), "{written}");
         lock.nifs.clear();
-        assert_eq!(lock.to_text(), format!("{HEAD}{text}"));
+        assert_eq!(lock.to_text(), format!("{LOCK_HEAD}{text}"));
     }
 
     #[test]

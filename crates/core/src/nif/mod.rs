@@ -22,7 +22,7 @@ mod symbols;
 pub use archive::{ArchiveError, check_archive, read_archive, write_archive};
 pub use checksums::{ModuleName, ModuleNameError, checksum_file};
 pub use inspect::{InspectError, Inspection, Limits, inspect};
-pub use lock::{LOCK_FILE, LockError, LockedFile, LockedNif, LockedPath, NixcacheLock};
+pub use lock::{LOCK_FILE, LOCK_HEAD, LockError, LockedFile, LockedNif, LockedPath, NixcacheLock};
 pub use members::{MemberError, NifFeatures, NifMember, find_members};
 pub use name::{
     NativeFiles, NifCrate, NifName, NifNameError, NifNamespace, NifPlatform, NifRelease, NifTarget, NifVariant,

@@ -24,6 +24,7 @@ use std::process::ExitCode;
 use camino::Utf8Path;
 use nixcache_core::digest::Key;
 use nixcache_core::exchange::{pack, store_path};
+use nixcache_core::nif::LOCK_HEAD;
 use nixcache_core::nix::{HashingWriter, Sha256, StorePath};
 use nixcache_core::session::{Lookup as _, UnitState, trie};
 
@@ -35,8 +36,6 @@ use crate::lookup::{LeaseSource, StoreLookup};
 use crate::replace::replace;
 use crate::report::Report;
 use crate::settings::Settings;
-
-const HEAD: &str = "# Written by `cargo nixcache`: what this project uses, by content. Put it under version control.\n";
 
 /// `cargo nixcache nix lock`
 pub(crate) fn run(settings: &Settings, file: &Utf8Path, name: Option<String>, arguments: &[OsString]) -> ExitCode {
@@ -192,7 +191,7 @@ fn write(file: &Utf8Path, system: &str, name: &str, toolchain: &str, records: &R
     let selections = of_system.as_table_mut().ok_or_else(|| NixError::LockVersion { path: file.to_owned() })?;
     selections.insert(name.to_owned(), toml::Value::Table(selection));
     let body = toml::to_string(&whole).expect("it holds what was read from TOML, and texts");
-    replace(file, &format!("{HEAD}{body}")).map_err(NixError::file("write", file))
+    replace(file, &format!("{LOCK_HEAD}{body}")).map_err(NixError::file("write", file))
 }
 
 /// Nix's name of a platform: `x86_64-linux`.
