@@ -167,7 +167,7 @@ pub(crate) enum Command {
         /// The directory that gets `target.tar.zst`
         #[arg(long, value_name = "DIR", default_value = ".")]
         out: Utf8PathBuf,
-        /// What was imported before: only what is newer is packed, and the archive goes on from there
+        /// What was imported before: only what differs from it is packed, and the archive goes on from there
         #[arg(long, value_name = "PATH")]
         previous: Option<Utf8PathBuf>,
         /// The target directory [default: cargo's]

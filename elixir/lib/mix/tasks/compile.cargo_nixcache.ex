@@ -68,12 +68,13 @@ defmodule Mix.Tasks.Compile.CargoNixcache do
     fits = fits?(lock, nifs, program, known)
     in_place? = fn -> Fetch.in_place?(files, out, layout, known) end
 
+    before = in_place?.()
+
     # A library that is what was locked is of no use if something else was to be locked.
     result =
-      if fits and in_place?.() do
+      if fits and before do
         {:noop, []}
       else
-        before = in_place?.()
         fetch!(program, files, lock, out, layout, target, nif_version, options)
         unless in_place?.(), do: raise(Error, "what is in #{out} is not what was locked")
 

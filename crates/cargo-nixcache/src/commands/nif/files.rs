@@ -3,7 +3,7 @@
 //! A virtual machine may have a library mapped, and dies if its bytes change. So no file is ever written to: a new one
 //! is made beside it and takes its name. Who has the old one open keeps it.
 
-use std::io::{Read as _, Write as _};
+use std::io::{BufReader, Write as _};
 use std::time::SystemTime;
 
 use camino::Utf8Path;
@@ -55,19 +55,13 @@ pub(super) fn keep(lease: &Lease, path: &LockedPath, label: &str, bytes: &[u8]) 
 
 /// Whether the file at `path` has this content. Read in pieces: libraries can be large.
 pub(super) fn is_there(path: &Utf8Path, hash: &Sha256, size: u64) -> bool {
-    let Ok(mut file) = std::fs::File::open(path) else { return false };
+    let Ok(file) = std::fs::File::open(path) else { return false };
     if !file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == size) {
         return false;
     }
     let mut hasher = Sha256Hasher::new();
-    let mut piece = vec![0; 1 << 18];
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return hasher.finish() == *hash,
-            Ok(length) => hasher.update(&piece[..length]),
-            Err(_) => return false,
-        }
-    }
+    let copied = std::io::copy(&mut BufReader::with_capacity(1 << 18, file), &mut hasher);
+    copied.is_ok() && hasher.finish() == *hash
 }
 
 /// Puts a file in its place, at once or not at all.
@@ -96,6 +90,8 @@ pub(super) fn replace(path: &Utf8Path, bytes: &[u8], executable: bool) -> Result
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
 
     #[test]

@@ -40,7 +40,6 @@ fn push(settings: &Settings, directory: &Utf8Path) -> Result<ExitCode, NixError>
         let is_names = matches!(serde_json::from_slice(&node.payload), Ok(Node::Names(_)));
         records.insert((is_names, key), node.label);
     }
-    let mut failures = 0;
     let mut already = 0;
     for phase in [false, true] {
         let mut publishing = remote.publishing();
@@ -52,9 +51,8 @@ fn push(settings: &Settings, directory: &Utf8Path) -> Result<ExitCode, NixError>
         }
         let published = publishing.finish();
         caches::tell_published(&report, &published);
-        failures += published.failed.len();
         already += published.already_there;
-        if failures > 0 {
+        if !published.failed.is_empty() {
             return Ok(ExitCode::from(exit::CACHES));
         }
     }
