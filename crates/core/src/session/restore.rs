@@ -4,26 +4,24 @@
 //! its hash file, then the files are placed, and only when all of a unit's files and all of its dependencies
 //! are there is its own hash file written. The caller holds cargo's locks.
 
-use std::cmp::Reverse;
+mod place;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, FileTimes};
-use std::io::{self, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::io;
 use std::time::{Duration, SystemTime};
 
-use camino::{Utf8Path, Utf8PathBuf};
-use rayon::prelude::*;
-
-use crate::artifact::scan::reveal_in_text;
-use crate::artifact::{ArtifactFile, FileClass, RootKind, Roots, UnitArtifact};
+use crate::artifact::{RootKind, Roots, UnitArtifact};
 use crate::cargo::fingerprint::{
     CargoFingerprint, FingerprintError, NotReproducible, RelocatableLocal, Relocation, WatchedPaths, output_stamp,
 };
 use crate::cargo::layout::{BuildLayout, FingerprintFiles};
 use crate::digest::ContentDigest;
-use crate::store::{FIXED_MTIME_SECONDS, FileFacts, Lease, PlacedHow, Placement, StoreError};
+use crate::store::{FIXED_MTIME_SECONDS, FileFacts, Lease, StoreError};
 use crate::unit::{CompileMode, CrateType, PlannedPackage, PlannedUnit, TargetKind, UnitGraph, UnitIndex};
+use camino::{Utf8Path, Utf8PathBuf};
 
+use self::place::Placing;
 use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace};
 use super::resolve::{Left, MissReason, Resolution, Restorable, UnitState};
 use super::stale::{mark_stale, mark_unbelievable};
@@ -134,57 +132,17 @@ pub fn restore(
     }
     mark_unbelievable(context, resolution, ledger, &prepared, &mut report)?;
 
-    let linked = AtomicU64::new(0);
-    let copied = AtomicU64::new(0);
-    let done = AtomicU64::new(0);
-    // The largest copies first, so that none of them is left for the end while the other cores are idle.
-    let mut order: Vec<usize> = (0..prepared.len()).collect();
-    order.sort_by_key(|index| Reverse(copied_bytes(&prepared[*index])));
-    let mut placed: Vec<(usize, Result<Vec<LedgerFile>, RestoreError>)> = order
-        .par_iter()
-        .with_max_len(1)
-        .map(|index| {
-            let unit = &prepared[*index];
-            let files = place_files(context, unit, &linked, &copied);
-            (context.progress)(done.fetch_add(1, Ordering::Relaxed) + 1);
-            (*index, files)
-        })
-        .collect();
-    placed.sort_by_key(|(index, _)| *index);
-    report.linked = linked.into_inner();
-    report.copied = copied.into_inner();
-
-    // A unit is believed only with all of its dependencies: what depends on a failure fails too.
-    let mut missing: BTreeSet<UnitIndex> = BTreeSet::new();
+    let settled = Placing::new(context, &prepared).run(&mut report);
+    let mut missing = BTreeSet::new();
     let mut complete = Vec::with_capacity(prepared.len());
-    for (unit, (_, placed)) in prepared.into_iter().zip(placed) {
-        let broken = context.graph.unit(unit.index).dependencies.iter().any(|edge| missing.contains(&edge.unit));
-        match placed {
-            Ok(files) if !broken => complete.push((unit, files)),
-            Ok(_) => drop(missing.insert(unit.index)),
-            Err(error) => {
-                missing.insert(unit.index);
-                report.failed.push((unit.index, error));
-            }
+    for (unit, files) in prepared.into_iter().zip(settled) {
+        match files {
+            Some(files) => complete.push((unit.index, entry(&unit, files), unit.place, unit.old_times)),
+            // Cargo builds it, and its dependents with it, as its hash file is not there.
+            None => drop(missing.insert(unit.index)),
         }
     }
-    let sealed: Vec<Result<Vec<LedgerFile>, RestoreError>> =
-        complete.par_iter().map(|(unit, _)| seal(context, unit)).collect();
-    let mut settled = Vec::with_capacity(complete.len());
-    for ((unit, mut files), sealed) in complete.into_iter().zip(sealed) {
-        match sealed {
-            Ok(more) => {
-                files.extend(more);
-                settled.push((unit.index, entry(&unit, files), unit.place, unit.old_times));
-            }
-            // Cargo rebuilds it, and its dependents with it, as its hash file is not there.
-            Err(error) => {
-                missing.insert(unit.index);
-                report.failed.push((unit.index, error));
-            }
-        }
-    }
-    for (index, entry, place, old_times) in settled {
+    for (index, entry, place, old_times) in complete {
         let newest = entry.newest;
         let UnitState::Restore(unit) = &resolution.units[index.0 as usize] else { continue };
         let pin = crate::unit::Pin { artifact: unit.artifact_key, output: unit.artifact.output };
@@ -213,24 +171,6 @@ pub fn restore(
         }
     }
     Ok(report)
-}
-
-/// How much of a unit has to be copied.
-fn copied_bytes(unit: &Prepared<'_>) -> u64 {
-    unit.unit.artifact.files.iter().filter(|file| placement(unit, file) == Placement::Copy).map(|f| f.blob.size).sum()
-}
-
-/// Whether a file may be a link, which has the one old time. Where a unit needs a newer one, its metadata has it: cargo
-/// takes the newest output for the unit's time, or the metadata where a dependent needs that alone. So the library
-/// beside it, which is the larger part, can be a link all the same.
-fn placement(unit: &Prepared<'_>, file: &ArtifactFile) -> Placement {
-    let extension = |file: &ArtifactFile, extension| file.path.extension() == Some(extension);
-    let carries_no_time =
-        || extension(file, "rlib") && unit.unit.artifact.files.iter().any(|file| extension(file, "rmeta"));
-    match file.class {
-        FileClass::Replaced if unit.old_times || carries_no_time() => Placement::Link,
-        _ => Placement::Copy,
-    }
 }
 
 /// Relocates every fingerprint, in dependency order. Nothing is written yet.
@@ -324,115 +264,6 @@ pub(super) fn watched(artifact: &UnitArtifact, package: &PlannedPackage, roots: 
     WatchedPaths::look(paths.iter().map(Utf8PathBuf::as_path), home)
 }
 
-fn place_files(
-    context: &RestoreContext<'_>,
-    unit: &Prepared<'_>,
-    linked: &AtomicU64,
-    copied: &AtomicU64,
-) -> Result<Vec<LedgerFile>, RestoreError> {
-    let artifact = &unit.unit.artifact;
-    let layout = (context.layout)(unit.index);
-    let failed = |path: &Utf8Path| {
-        let path = path.to_owned();
-        move |source| RestoreError::File { path, source }
-    };
-    mark_stale(&unit.files.hash)?;
-    let directory = layout.output_directory(&artifact.package, artifact.hash, &artifact.stem);
-    if artifact.run.is_some() {
-        remove_directory(&directory).map_err(failed(&directory))?;
-    }
-    fs::create_dir_all(&directory).map_err(failed(&directory))?;
-    for relative in &artifact.directories {
-        let path = directory.join(relative);
-        fs::create_dir_all(&path).map_err(failed(&path))?;
-    }
-    let malformed = || RestoreError::Malformed { label: artifact.label.clone() };
-    let mut placed = Vec::with_capacity(artifact.files.len());
-    for file in &artifact.files {
-        let path = directory.join(&file.path);
-        let shared = match file.class {
-            FileClass::Text => {
-                let bytes = context.store.read_blob(&file.blob).map_err(RestoreError::Store)?;
-                let text = String::from_utf8(bytes).map_err(|_| malformed())?;
-                let text = reveal_in_text(&text, context.roots).ok_or_else(malformed)?;
-                remove_file(&path).map_err(failed(&path))?;
-                fs::write(&path, &text).map_err(failed(&path))?;
-                if file.blob.executable {
-                    make_executable(&path).map_err(failed(&path))?;
-                }
-                copied.fetch_add(text.len() as u64, Ordering::Relaxed);
-                false
-            }
-            FileClass::Replaced | FileClass::Own => {
-                let placement = placement(unit, file);
-                let how = context.store.materialise(&file.blob, &path, placement).map_err(RestoreError::Store)?;
-                let counter = if how == PlacedHow::Linked { linked } else { copied };
-                counter.fetch_add(file.blob.size, Ordering::Relaxed);
-                how == PlacedHow::Linked
-            }
-        };
-        if !shared {
-            // What a build script generated is compared with the dep-info of what includes it: always old.
-            let time = match (artifact.run.is_some(), unit.is_final) {
-                (true, _) => fixed_time(),
-                (false, true) => context.started,
-                (false, false) => unit.time,
-            };
-            set_time(&path, time).map_err(failed(&path))?;
-        }
-        placed.push(path);
-    }
-    for (relative, target) in &artifact.links {
-        let path = directory.join(relative);
-        let target = reveal_in_text(target, context.roots).ok_or_else(malformed)?;
-        remove_file(&path).map_err(failed(&path))?;
-        symbolic_link(&target, &path).map_err(failed(&path))?;
-    }
-    if let Some(run) = &artifact.run {
-        let files = layout.run_files(&artifact.package, artifact.hash);
-        fs::create_dir_all(&files.directory).map_err(failed(&files.directory))?;
-        for (path, text) in [(&files.stdout, &run.stdout), (&files.stderr, &run.stderr)] {
-            let text = reveal_in_text(text, context.roots).ok_or_else(malformed)?;
-            write_with_time(path, text.as_bytes(), unit.time).map_err(failed(path))?;
-        }
-        fs::write(&files.root_output, files.out.as_str()).map_err(failed(&files.root_output))?;
-        placed.push(files.stdout);
-    }
-    ledger_files(layout, placed)
-}
-
-/// Writes a unit's fingerprint, the hash file last.
-fn seal(context: &RestoreContext<'_>, unit: &Prepared<'_>) -> Result<Vec<LedgerFile>, RestoreError> {
-    let artifact = &unit.unit.artifact;
-    let failed = |path: &Utf8Path| {
-        let path = path.to_owned();
-        move |source| RestoreError::File { path, source }
-    };
-    let malformed = || RestoreError::Malformed { label: artifact.label.clone() };
-    fs::create_dir_all(&unit.files.directory).map_err(failed(&unit.files.directory))?;
-    if let Some(dep_info) = &artifact.dep_info {
-        let dep_info = dep_info.reveal(context.roots, context.environment).map_err(|_| malformed())?;
-        // Not later than the moment before the sources were compared: what is edited from then on is newer.
-        let path = &unit.files.dep_info;
-        write_with_time(path, &dep_info.encode(), context.started).map_err(failed(path))?;
-    }
-    match &artifact.diagnostics {
-        Some(diagnostics) => {
-            let text = reveal_in_text(diagnostics, context.roots).ok_or_else(malformed)?;
-            fs::write(&unit.files.diagnostics, text).map_err(failed(&unit.files.diagnostics))?;
-        }
-        None => remove_file(&unit.files.diagnostics).map_err(failed(&unit.files.diagnostics))?,
-    }
-    // The JSON beside it only serves to explain why a unit is dirty, and creating files is what costs here.
-    unit.fingerprint.write_hash(&unit.files).map_err(RestoreError::WriteFingerprint)?;
-    let layout = (context.layout)(unit.index);
-    let mut files = vec![unit.files.hash.clone()];
-    if artifact.dep_info.is_some() {
-        files.push(unit.files.dep_info.clone());
-    }
-    ledger_files(layout, files)
-}
-
 /// The facts of files, for the ledger.
 pub(super) fn ledger_files(
     layout: &BuildLayout,
@@ -478,13 +309,6 @@ pub(super) fn fixed_time() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(FIXED_MTIME_SECONDS.unsigned_abs())
 }
 
-/// Writes a file that is to have another modification time than now.
-fn write_with_time(path: &Utf8Path, bytes: &[u8], time: SystemTime) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    file.set_times(FileTimes::new().set_modified(time))
-}
-
 /// Sets a file's modification time.
 pub(super) fn set_time(path: &Utf8Path, time: SystemTime) -> io::Result<()> {
     File::open(path)?.set_times(FileTimes::new().set_modified(time))
@@ -495,32 +319,4 @@ pub(super) fn remove_file(path: &Utf8Path) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,
     }
-}
-
-fn remove_directory(path: &Utf8Path) -> io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    }
-}
-
-#[cfg(unix)]
-fn make_executable(path: &Utf8Path) -> io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
-}
-
-#[cfg(not(unix))]
-fn make_executable(_path: &Utf8Path) -> io::Result<()> {
-    Ok(())
-}
-
-#[cfg(unix)]
-fn symbolic_link(target: &str, path: &Utf8Path) -> io::Result<()> {
-    std::os::unix::fs::symlink(target, path)
-}
-
-#[cfg(windows)]
-fn symbolic_link(target: &str, path: &Utf8Path) -> io::Result<()> {
-    std::os::windows::fs::symlink_file(target, path)
 }
