@@ -16,7 +16,6 @@ use nixcache_core::cargo::toolchain::Toolchain;
 use nixcache_core::digest::{ContentDigest, Key, KeyHasher};
 use nixcache_core::environment::Environment;
 use nixcache_core::store::{Lease, NewNode};
-use serde::{Deserialize, Serialize};
 
 const WORKSPACE: &str = "@nixcache{workspace}@";
 const CARGO_HOME: &str = "@nixcache{cargo-home}@";
@@ -35,12 +34,8 @@ pub(crate) struct Question<'a> {
     lease: &'a Lease,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Remembered {
-    /// Manifests of path packages, hidden, with the digest of what an answer depends on there.
-    packages: Vec<(String, ContentDigest)>,
-    answer: String,
-}
+/// Manifests of path packages, hidden, with the digest of what an answer depends on there.
+type Packages = Vec<(String, ContentDigest)>;
 
 impl<'a> Question<'a> {
     /// The question that `command` asks, if its answer can be remembered.
@@ -92,13 +87,17 @@ impl<'a> Question<'a> {
     /// The answer, if it is known and still right.
     pub(crate) fn recall(&self) -> Option<String> {
         let node = self.lease.get_node(&self.key).ok()??;
-        let text = self.lease.read_blob(node.blobs.first()?).ok()?;
-        let remembered: Remembered = serde_json::from_slice(&text).ok()?;
+        let [packages, answer] = node.blobs.as_slice() else { return None };
+        let packages: Packages = serde_json::from_slice(&self.lease.read_blob(packages).ok()?).ok()?;
         let current = |(manifest, digest): &(String, ContentDigest)| {
             let manifest = Utf8PathBuf::from(self.reveal(manifest));
             package_digest(&manifest).is_some_and(|present| present == *digest)
         };
-        remembered.packages.iter().all(current).then(|| self.reveal(&remembered.answer))
+        if !packages.iter().all(current) {
+            return None;
+        }
+        // A megabyte or more: as a text within JSON it would take as long to read as to understand.
+        Some(self.reveal(std::str::from_utf8(&self.lease.read_blob(answer).ok()?).ok()?))
     }
 
     /// Remembers an answer.
@@ -129,12 +128,13 @@ impl<'a> Question<'a> {
             let manifest = &package.manifest_path;
             Some((self.hide(&format!("\"{manifest}\"")).trim_matches('"').to_owned(), package_digest(manifest)?))
         });
-        let remembered = Remembered { packages: packages.collect::<Option<_>>()?, answer: hidden };
-        let blob = self.lease.insert_bytes(&serde_json::to_vec(&remembered).ok()?, false).ok()?;
+        let packages = packages.collect::<Option<Packages>>()?;
+        let packages = self.lease.insert_bytes(&serde_json::to_vec(&packages).ok()?, false).ok()?;
+        let blobs = [packages, self.lease.insert_bytes(hidden.as_bytes(), false).ok()?];
         let label = format!("metadata of {}", self.workspace.file_name().unwrap_or_default());
         // An older answer under the same key was wrong: a package changed that the key does not hold.
         self.lease.remove_node(&self.key).ok()?;
-        let node = NewNode { key: self.key, kind: "metadata", label: &label, blobs: &[blob], nodes: &[], payload: b"" };
+        let node = NewNode { key: self.key, kind: "metadata", label: &label, blobs: &blobs, nodes: &[], payload: b"" };
         self.lease.put_node(&node).ok()?;
         Some(())
     }
