@@ -310,7 +310,8 @@ impl Lease {
         let mut how = CopiedHow::Copied;
         let added = self.write_new(&to, |temporary| {
             let failed = |error| StoreError::io("write", temporary, error);
-            how = platform::copy_new(path, temporary, blob.executable, &self.store.inner.try_clone).map_err(failed)?;
+            how = platform::copy_new(path, temporary, blob.executable, blob.size, &self.store.inner.try_clone)
+                .map_err(failed)?;
             // The file may have changed since it was hashed, and only the copy is what will be used.
             let now = FileFacts::of_path(path).map_err(|error| StoreError::io("read", path, error))?;
             if now != hashed.facts {
@@ -356,7 +357,7 @@ impl Lease {
 
     fn copy_out(&self, blob: &BlobRef, source: &Utf8Path, destination: &Utf8Path) -> Result<PlacedHow, StoreError> {
         let clones = &self.store.inner.try_clone;
-        let mut placed = platform::copy_new(source, destination, blob.executable, clones);
+        let mut placed = platform::copy_new(source, destination, blob.executable, blob.size, clones);
         let mut path = destination.to_owned();
         if placed.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::AlreadyExists) {
             // The store's own directory for temporary files is swept after a kill, a target directory is not.
@@ -365,7 +366,7 @@ impl Lease {
             } else {
                 self.layout().temporary_beside(destination)
             };
-            placed = platform::copy_new(source, &path, blob.executable, clones);
+            placed = platform::copy_new(source, &path, blob.executable, blob.size, clones);
         }
         let how = placed.map_err(|error| StoreError::io("write", destination, error))?;
         let finish = || {

@@ -172,10 +172,16 @@ fn place_files(
         fs::create_dir_all(&path).map_err(failed(&path))?;
     }
     let malformed = || RestoreError::Malformed { label: artifact.label.clone() };
+    // What a build script generated is compared with the dep-info of what includes it: always old.
+    let time = match (artifact.run.is_some(), unit.is_final) {
+        (true, _) => fixed_time(),
+        (false, true) => context.started,
+        (false, false) => unit.time,
+    };
     let mut placed = Vec::with_capacity(artifact.files.len());
     for file in &artifact.files {
         let path = directory.join(&file.path);
-        let shared = match file.class {
+        match file.class {
             FileClass::Text => {
                 let bytes = context.store.read_blob(&file.blob).map_err(RestoreError::Store)?;
                 let text = String::from_utf8(bytes).map_err(|_| malformed())?;
@@ -185,25 +191,19 @@ fn place_files(
                 if file.blob.executable {
                     make_executable(&path).map_err(failed(&path))?;
                 }
+                set_time(&path, time).map_err(failed(&path))?;
                 copied.fetch_add(text.len() as u64, Ordering::Relaxed);
-                false
             }
             FileClass::Replaced | FileClass::Own => {
                 let placement = placement(unit, file);
                 let how = context.store.materialise(&file.blob, &path, placement).map_err(RestoreError::Store)?;
                 let counter = if how == PlacedHow::Linked { linked } else { copied };
                 counter.fetch_add(file.blob.size, Ordering::Relaxed);
-                how == PlacedHow::Linked
+                // Whatever the store gives has the one old time.
+                if how != PlacedHow::Linked && time != fixed_time() {
+                    set_time(&path, time).map_err(failed(&path))?;
+                }
             }
-        };
-        if !shared {
-            // What a build script generated is compared with the dep-info of what includes it: always old.
-            let time = match (artifact.run.is_some(), unit.is_final) {
-                (true, _) => fixed_time(),
-                (false, true) => context.started,
-                (false, false) => unit.time,
-            };
-            set_time(&path, time).map_err(failed(&path))?;
         }
         placed.push(path);
     }
