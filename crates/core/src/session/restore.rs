@@ -6,7 +6,7 @@
 
 mod place;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes};
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -20,6 +20,7 @@ use crate::digest::ContentDigest;
 use crate::store::{FIXED_MTIME_SECONDS, FileFacts, Lease, StoreError};
 use crate::unit::{CompileMode, CrateType, PlannedPackage, PlannedUnit, TargetKind, UnitGraph, UnitIndex};
 use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
 
 use self::place::Placing;
 use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace};
@@ -131,15 +132,15 @@ pub fn restore(
         }
     }
     mark_unbelievable(context, resolution, ledger, &prepared, &mut report)?;
+    // All of them before anything is placed: units are sealed one by one, and one that is still as it was would be
+    // believed beside a dependency that is new already.
+    prepared.par_iter().try_for_each(|unit| mark_stale(&unit.files.hash))?;
 
     let settled = Placing::new(context, &prepared).run(&mut report);
-    let mut missing = BTreeSet::new();
     let mut complete = Vec::with_capacity(prepared.len());
     for (unit, files) in prepared.into_iter().zip(settled) {
-        match files {
-            Some(files) => complete.push((unit.index, entry(&unit, files), unit.place, unit.old_times)),
-            // Cargo builds it, and its dependents with it, as its hash file is not there.
-            None => drop(missing.insert(unit.index)),
+        if let Some(files) = files {
+            complete.push((unit.index, entry(&unit, files), unit.place, unit.old_times));
         }
     }
     for (index, entry, place, old_times) in complete {
@@ -159,8 +160,8 @@ pub fn restore(
             newest,
         });
     }
-    for index in missing {
-        let state = &mut resolution.units[index.0 as usize];
+    // Cargo builds the others, and what depends on them, as their hash files are not there.
+    for state in &mut resolution.units {
         if let UnitState::Restore(unit) = state {
             *state = UnitState::Left(Left {
                 unit: Some(unit.unit),

@@ -98,10 +98,10 @@ fn was_made_from_others(
 
 /// Makes cargo build a unit anew, and everything that depends on it. Without its hash file cargo builds the unit,
 /// but believes its dependents: these look at what the unit was made from. So cargo's note of that goes too: the
-/// dep-info, or the output of a run.
+/// dep-info, or the output of a run. It goes first: with the hash file and without the note cargo builds all of them.
 pub(super) fn mark_stale(hash_file: &Utf8Path) -> Result<(), RestoreError> {
     let remove =
         |path: &Utf8Path| remove_file(path).map_err(|source| RestoreError::File { path: path.to_owned(), source });
-    remove(hash_file)?;
-    notes_beside(hash_file).iter().try_for_each(|note| remove(note))
+    notes_beside(hash_file).iter().try_for_each(|note| remove(note))?;
+    remove(hash_file)
 }

@@ -297,8 +297,9 @@ fn fill_copy(
     }
     if how == CopiedHow::Copied {
         if size <= SMALL {
-            let mut bytes = Vec::with_capacity(size as usize);
-            source.take(size).read_to_end(&mut bytes)?;
+            // One more, so that a file that has grown meanwhile is told by the length of its copy.
+            let mut bytes = Vec::with_capacity(size as usize + 1);
+            source.take(size + 1).read_to_end(&mut bytes)?;
             copy.write_all(&bytes)?;
         } else {
             io::copy(&mut source, &mut copy)?;

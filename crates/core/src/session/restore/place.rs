@@ -19,7 +19,6 @@ use super::{Prepared, RestoreContext, RestoreError, RestoreReport, fixed_time, l
 use crate::artifact::scan::reveal_in_text;
 use crate::artifact::{ArtifactFile, FileClass};
 use crate::session::ledger::LedgerFile;
-use crate::session::stale::mark_stale;
 use crate::store::{PlacedHow, Placement};
 use crate::unit::UnitIndex;
 
@@ -161,7 +160,6 @@ fn place_files(
         let path = path.to_owned();
         move |source| RestoreError::File { path, source }
     };
-    mark_stale(&unit.files.hash)?;
     let directory = layout.output_directory(&artifact.package, artifact.hash, &artifact.stem);
     if artifact.run.is_some() {
         remove_directory(&directory).map_err(failed(&directory))?;
