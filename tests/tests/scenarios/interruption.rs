@@ -91,6 +91,45 @@ fn a_warm_build_survives_an_interrupt_at_any_moment() {
 }
 
 #[test]
+fn a_restore_over_another_version_survives_kill_at_any_moment() {
+    let machine = Machine::new();
+    let workspace = chain(&machine);
+    let version = |number: u32| {
+        workspace.write("link0/src/lib.rs", format!("pub fn value() -> u32 {{ 1 + {number} }}\n"));
+    };
+    let build = || workspace.nixcache(&["build"]).succeed();
+    for number in [1, 0, 1] {
+        version(number);
+        // Where a target directory is kept, an edit is not worth keeping.
+        workspace.remove_target();
+        build();
+    }
+    version(0);
+    let started = Instant::now();
+    let outcome = build();
+    let whole = started.elapsed();
+    assert_eq!(outcome.compiled, [""; 0], "both versions are kept\n{outcome}");
+
+    for step in 1..=16 {
+        let number = step % 2;
+        version(number);
+        let mut running = workspace.nixcache(&["build"]).start();
+        let until = Instant::now() + whole.mul_f64(0.2 + f64::from(step) / 20.0);
+        while Instant::now() < until && running.is_running() {
+            sleep(Duration::from_millis(1));
+        }
+        if running.is_running() {
+            running.signal("KILL");
+        }
+        running.wait();
+        // Cargo alone judges what was left: some units are new, others are as they were.
+        workspace.cargo(&["build"]).succeed();
+        assert_eq!(workspace.run_output("debug/app"), format!("{}\n", 8 + number), "after step {step}");
+    }
+    workspace.nixcache(&["verify"]).succeed();
+}
+
+#[test]
 fn an_interrupted_build_keeps_what_was_finished_and_ends_as_cargo_ends() {
     let machine = Machine::new();
     let workspace = chain(&machine);
