@@ -11,6 +11,9 @@ use std::fs::{self, File, FileTimes};
 use std::io;
 use std::time::{Duration, SystemTime};
 
+use camino::{Utf8Path, Utf8PathBuf};
+use rayon::prelude::*;
+
 use crate::artifact::{RootKind, Roots, UnitArtifact};
 use crate::cargo::fingerprint::{
     CargoFingerprint, FingerprintError, NotReproducible, RelocatableLocal, Relocation, WatchedPaths, output_stamp,
@@ -19,8 +22,6 @@ use crate::cargo::layout::{BuildLayout, FingerprintFiles};
 use crate::digest::ContentDigest;
 use crate::store::{FIXED_MTIME_SECONDS, FileFacts, Lease, StoreError};
 use crate::unit::{CompileMode, CrateType, PlannedPackage, PlannedUnit, TargetKind, UnitGraph, UnitIndex};
-use camino::{Utf8Path, Utf8PathBuf};
-use rayon::prelude::*;
 
 use self::place::Placing;
 use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace};

@@ -8,8 +8,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fs::{self, File, FileTimes};
 use std::io::{self, Write as _};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard};
 use std::time::SystemTime;
 
 use camino::Utf8Path;
@@ -31,6 +31,9 @@ pub(super) struct Placing<'a, 'c> {
     copied: AtomicU64,
 }
 
+/// The files of a unit, once they are in place.
+type Placed = Option<Result<Vec<LedgerFile>, RestoreError>>;
+
 /// How far one unit is.
 #[derive(Default)]
 struct Progress {
@@ -41,7 +44,7 @@ struct Progress {
     /// Whether a dependency of it failed.
     is_broken: AtomicBool,
     /// Its files so far.
-    files: Mutex<Option<Result<Vec<LedgerFile>, RestoreError>>>,
+    files: Mutex<Placed>,
 }
 
 impl<'a, 'c> Placing<'a, 'c> {
@@ -122,7 +125,7 @@ impl<'a, 'c> Placing<'a, 'c> {
         matches!(*files, Some(Ok(_)))
     }
 
-    fn files(&self, at: usize) -> std::sync::MutexGuard<'_, Option<Result<Vec<LedgerFile>, RestoreError>>> {
+    fn files(&self, at: usize) -> MutexGuard<'_, Placed> {
         self.progress[at].files.lock().expect(NO_PANIC)
     }
 }
