@@ -5,6 +5,11 @@ note() { echo "$*" >&2; }
 # wanted PART: whether `only` leaves it in.
 wanted() { [ -z "$only" ] || [[ " $only " == *" $1 "* ]]; }
 
+# median: of the numbers that come in, one a line.
+median() {
+    sort -n | awk '{ value[NR] = $1 } END { print NR % 2 ? value[(NR + 1) / 2] : (value[NR / 2] + value[NR / 2 + 1]) / 2 }'
+}
+
 # checkout DIRECTORY: a copy of the published crate `crate` (NAME@VERSION), as a workspace of its own. Again, it undoes
 # what was changed there, times too.
 checkout() {
