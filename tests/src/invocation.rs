@@ -1,6 +1,7 @@
 //! One run of cargo, or of `cargo nixcache`.
 
 use crate::{Compilers, Outcome, Summary, Workspace};
+use serde_json::Value;
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
@@ -177,6 +178,8 @@ impl Running {
         let status = self.child.wait().unwrap();
         let text = |path: &PathBuf| String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
         let summary = self.invocation.summary.as_ref().and_then(|path| std::fs::read_to_string(path).ok());
+        // Who is killed may leave the beginning of one.
+        let summary = summary.filter(|text| status.code().is_some() || serde_json::from_str::<Value>(text).is_ok());
         Outcome {
             command: format!("cargo {}", self.invocation.arguments.join(OsStr::new(" ")).to_string_lossy()),
             status,

@@ -134,8 +134,15 @@ pub fn restore(
     }
     mark_unbelievable(context, resolution, ledger, &prepared, &mut report)?;
     // All of them before anything is placed: units are sealed one by one, and one that is still as it was would be
-    // believed beside a dependency that is new already.
-    prepared.par_iter().try_for_each(|unit| mark_stale(&unit.files.hash))?;
+    // believed beside a dependency that is new already. Those that can't be prepared, too: cargo would judge by time
+    // what lies in their places.
+    resolution.units.par_iter().enumerate().try_for_each(|(at, state)| match state {
+        UnitState::Restore(unit) => match fingerprint_files(context, UnitIndex(at as u32), &unit.artifact) {
+            Some(files) => mark_stale(&files.hash),
+            None => Ok(()),
+        },
+        UnitState::InPlace(_) | UnitState::Left(_) => Ok(()),
+    })?;
 
     let settled = Placing::new(context, &prepared).run(&mut report);
     let mut complete = Vec::with_capacity(prepared.len());
@@ -216,9 +223,8 @@ fn prepare_unit<'a>(
     else {
         return Ok(None);
     };
-    if !artifact.is_well_formed() || artifact.package != context.graph.package(planned).name {
-        return Err(RestoreError::Malformed { label: artifact.label.clone() });
-    }
+    let files = fingerprint_files(context, index, artifact)
+        .ok_or_else(|| RestoreError::Malformed { label: artifact.label.clone() })?;
     let hashes: Vec<u64> = dependencies.iter().map(|known| known.fingerprint).collect();
     let made_from = hashes.iter().copied().zip(unit.dependencies.iter().copied()).collect();
     let newest_file = || (context.newest_file)(context.graph.package(planned));
@@ -229,9 +235,7 @@ fn prepare_unit<'a>(
         newest_file: &newest_file,
     };
     let fingerprint = artifact.fingerprint.relocate(relocation).map_err(RestoreError::Fingerprint)?;
-    let layout = (context.layout)(index);
-    let files = layout.fingerprint_files(&artifact.package, artifact.hash, &artifact.stem);
-    let place = UnitPlace::of(layout, &files.hash);
+    let place = UnitPlace::of((context.layout)(index), &files.hash);
     // Cargo wants no dependency newer than its dependent, and no watched file newer than a run's output.
     let compared = planned.dependencies.iter().zip(&dependencies);
     let compared = compared.filter(|(edge, _)| !is_final(context.graph.unit(edge.unit))).map(|(_, known)| known.newest);
@@ -241,6 +245,17 @@ fn prepare_unit<'a>(
     let old_times = time == fixed_time();
     let is_final = is_final(planned);
     Ok(Some(Prepared { index, dependencies: made_from, unit, files, place, fingerprint, old_times, time, is_final }))
+}
+
+/// Where a unit's fingerprint belongs. `None` if the artifact is not one of this unit.
+fn fingerprint_files(
+    context: &RestoreContext<'_>,
+    index: UnitIndex,
+    artifact: &UnitArtifact,
+) -> Option<FingerprintFiles> {
+    let is_sound =
+        artifact.is_well_formed() && artifact.package == context.graph.package(context.graph.unit(index)).name;
+    is_sound.then(|| (context.layout)(index).fingerprint_files(&artifact.package, artifact.hash, &artifact.stem))
 }
 
 /// Whether a unit's outputs are for the user, and no other unit is compiled against them.
