@@ -234,3 +234,28 @@ fn a_linker_is_an_input_of_what_is_linked_by_content() {
     assert!(outcome.built_packages().contains("app 0.1.0"), "another linker at the same path\n{outcome}");
     workspace.hit(&["build"]);
 }
+
+#[test]
+fn a_macro_that_is_restored_for_the_host_is_new_to_what_was_built_for_a_target() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.write("Cargo.toml", "[workspace]\nmembers = [\"answer\", \"app\"]\nresolver = \"3\"\n");
+    workspace.package("answer", "[lib]\nproc-macro = true\n", "");
+    let main = "fn main() { println!(\"{}\", answer::answer!()) }\n";
+    workspace.package("app", "[dependencies]\nanswer = { path = \"../answer\" }\n", main);
+    let version = |number: u32| {
+        let head = "#[proc_macro]\npub fn answer(_: proc_macro::TokenStream) -> proc_macro::TokenStream";
+        workspace.write("answer/src/lib.rs", format!("{head} {{ \"{number}\".parse().unwrap() }}\n"));
+    };
+    version(2);
+    workspace.build(&["build", "--package", "answer"]);
+    workspace.remove_target();
+    let target = host();
+    let for_target = ["build", "--target", &target];
+    version(1);
+    workspace.build(&for_target);
+    version(2);
+    workspace.nixcache(&["build", "--package", "answer"]).succeed();
+    workspace.cargo(&for_target).succeed();
+    assert_eq!(workspace.run_output(&format!("{target}/debug/app")), "2\n");
+}

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -40,7 +41,10 @@ pub(super) fn mark_unbelievable(
     let restored: BTreeMap<u64, ContentDigest> =
         prepared.iter().map(|unit| (unit.fingerprint.hash(), unit.unit.artifact.output)).collect();
     let settled: BTreeSet<&UnitPlace> = resolution.places().chain(prepared.iter().map(|unit| &unit.place)).collect();
-    for layout in context.layouts {
+    let build_directory = || context.layouts[0].build_directory().to_owned();
+    let layouts = layouts_with_dependents(context.layouts)
+        .map_err(|source| RestoreError::File { path: build_directory(), source })?;
+    for layout in &layouts {
         let failed = |source| RestoreError::File { path: layout.profile_root(), source };
         for unit in layout.present_units().map_err(failed)? {
             let member = members.get(unit.package.as_str());
@@ -61,6 +65,16 @@ pub(super) fn mark_unbelievable(
         }
     }
     Ok(())
+}
+
+/// The layouts of a build, and those of other platforms beside them, if it has units of the host: such units (procedural
+/// macros) have dependents there. Who builds for another platform holds the host's lock as well.
+pub(super) fn layouts_with_dependents(layouts: &[BuildLayout]) -> io::Result<Vec<BuildLayout>> {
+    let mut all = layouts.to_vec();
+    if let Some(host) = layouts.iter().find(|layout| layout.platform().is_none()) {
+        all.extend(host.layouts_of_targets()?.into_iter().filter(|other| !layouts.contains(other)));
+    }
+    Ok(all)
 }
 
 /// Cargo compares the times of a member's sources with its own note of them, and believes a source that changed

@@ -1,5 +1,7 @@
 //! Where a unit's files lie, given the layout.
 
+use std::io;
+
 use camino::{Utf8Path, Utf8PathBuf};
 use serde::{Deserialize, Serialize};
 
@@ -116,6 +118,23 @@ impl BuildLayout {
     /// The directory name of the profile: `debug`, `release`, or a custom profile's name.
     pub fn profile(&self) -> &str {
         &self.profile
+    }
+
+    /// The layouts of all targets for which the build directory has units of this profile.
+    pub fn layouts_of_targets(&self) -> io::Result<Vec<Self>> {
+        let entries = match self.build_directory.read_dir_utf8() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            entries => entries?,
+        };
+        let mut layouts = Vec::new();
+        for entry in entries {
+            let platform = Some(entry?.file_name().to_owned());
+            let layout = Self { platform, ..self.clone() };
+            if layout.units_directory().is_dir() {
+                layouts.push(layout);
+            }
+        }
+        Ok(layouts)
     }
 
     /// `<build-dir>/[<triple>/]<profile>`.
