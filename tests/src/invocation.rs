@@ -163,6 +163,20 @@ impl Running {
         assert!(sent.success(), "the process is gone already");
     }
 
+    /// Stops the first process where it is, until it is sent `CONT`. Comes back when all of its threads stand still.
+    pub fn stop(&self) {
+        self.signal_leader("STOP");
+        let tasks = format!("/proc/{}/task", self.child.id());
+        let moves = |task: std::io::Result<std::fs::DirEntry>| {
+            let state = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+            // After the name, which is in parentheses.
+            state.rsplit(") ").next().is_some_and(|rest| !rest.starts_with('T'))
+        };
+        while std::fs::read_dir(&tasks).unwrap().any(moves) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Whether it is still running.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()

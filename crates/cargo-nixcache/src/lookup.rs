@@ -64,4 +64,8 @@ impl Lookup for StoreLookup<'_> {
         // What cannot be compared is a miss.
         self.evaluator.value(input, &self.environments[unit.0 as usize]).ok()
     }
+
+    fn forget(&self) {
+        self.evaluator.forget();
+    }
 }

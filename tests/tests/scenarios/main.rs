@@ -21,6 +21,7 @@ mod manifests;
 mod mixing;
 mod output;
 mod profiles;
+mod races;
 mod random_walk;
 mod selections;
 mod small;

@@ -6,6 +6,7 @@ mod rest;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::{ExitCode, ExitStatus};
+use std::time::Instant;
 
 use camino::Utf8Path;
 use nixcache_core::environment::Environment;
@@ -52,7 +53,7 @@ impl Build<'_> {
     }
 
     fn outcome(&self) -> Outcome {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         let mut summary = Summary::new(self.arguments);
         let mut environment: Environment = std::env::vars_os().collect();
         self.variables.iter().for_each(|(name, value)| environment.set(*name, *value));
@@ -90,7 +91,7 @@ impl Build<'_> {
         summary.units.passed_through = summary.passed_through.len() as u64;
         let code = match &planned {
             Some(build) => match &store {
-                Ok(store) => self.cached(build, store, &report, &machine, &mut summary),
+                Ok(store) => self.cached(build, store, &report, &machine, began, &mut summary),
                 Err(error) => {
                     report.warning(&format!("nothing is cached: {}", chain(error)));
                     self.plain(&environment, &report, &mut summary)
@@ -118,12 +119,13 @@ impl Build<'_> {
         store: &LocalStore,
         report: &Report,
         machine: &MachineCache,
+        began: Instant,
         summary: &mut Summary,
     ) -> Outcome {
         summary.units.planned = build.graph.units.len() as u64;
         let remote = if self.dry_run { None } else { self.remote(build, report) };
         let stores = Stores { local: store, caches: remote.as_ref() };
-        let mut prepared = match self.prepare(build, stores, report, summary) {
+        let mut prepared = match self.prepare(build, stores, began, report, summary) {
             Ok(prepared) => prepared,
             Err(why) => {
                 report.warning(&format!("nothing is cached: {why}"));
@@ -189,7 +191,7 @@ fn run_cargo(
     summary: &mut Summary,
     meanwhile: impl FnOnce(&mut crate::child::Running),
 ) -> Outcome {
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let status = call.start().and_then(|mut running| {
         meanwhile(&mut running);
         let status = running.wait();

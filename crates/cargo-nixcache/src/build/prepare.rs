@@ -2,7 +2,7 @@
 
 use std::time::{Instant, SystemTime};
 
-use nixcache_core::cargo::fingerprint::package_stamp;
+use nixcache_core::cargo::fingerprint::newest_file;
 use nixcache_core::cargo::layout::BuildLocks;
 use nixcache_core::session::{Ledger, Resolution, RestoreContext, RestoreReport, UnitState, resolve, restore};
 use nixcache_core::store::{Lease, LocalStore};
@@ -24,12 +24,13 @@ impl Build<'_> {
         &self,
         build: &PlannedBuild,
         stores: Stores<'_>,
+        planned: Instant,
         report: &Report,
         summary: &mut Summary,
     ) -> Result<PreparedBuild, String> {
         let Stores { local: store, caches } = stores;
         let began = Instant::now();
-        let session = Session::begin(build, self.dry_run).map_err(|error| chain(&error))?;
+        let session = Session::begin(build, planned, self.dry_run).map_err(|error| chain(&error))?;
         let lease = store.lease().map_err(|error| chain(&error))?;
         let profile = build.layouts[0].profile().to_owned();
         let mut ledger = Ledger::read(build.build_directory(), &profile);
@@ -59,7 +60,7 @@ impl Build<'_> {
             self.restore(build, &lease, &session, &mut resolution, &mut ledger, report)
         })?;
         let in_place = count(&resolution, |state| matches!(state, UnitState::InPlace(_)));
-        summary.units.restored = in_place - summary.units.fresh;
+        summary.units.restored = in_place.saturating_sub(summary.units.fresh);
         summary.bytes.linked = restored.linked;
         summary.bytes.copied = restored.copied;
         for (unit, error) in &restored.failed {
@@ -89,6 +90,13 @@ impl Build<'_> {
             !matches!(build.command.intent(), Some(nixcache_core::cargo::arguments::Intent::Check { .. }));
         let _locks = BuildLocks::acquire(&build.layouts, build.lock_protocol, writes_final_files)
             .map_err(|error| chain(&error))?;
+        // Whoever held the locks before may have built or restored something else in their places.
+        if !resolution.is_intact(ledger, build.build_directory()) {
+            *ledger = Ledger::read(build.build_directory(), build.layouts[0].profile());
+            let lookup = StoreLookup::new(build, LeaseSource::Held(lease));
+            *resolution = resolve(&build.graph, &build.inputs, ledger, build.build_directory(), &lookup)
+                .map_err(|error| chain(&error))?;
+        }
         let bar = report.bar(hits);
         let context = RestoreContext {
             graph: &build.graph,
@@ -98,7 +106,7 @@ impl Build<'_> {
             layouts: &build.layouts,
             started: session.started,
             environment: &|name| build.variable(name),
-            newest_file: &|package: &PlannedPackage| package_stamp(package.root(), &build.workspace_root).ok(),
+            newest_file: &|package: &PlannedPackage| newest_file(package.root(), &build.workspace_root).ok(),
             immutable: &build.immutable,
             progress: &|done| bar.at(done),
         };

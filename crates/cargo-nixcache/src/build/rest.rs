@@ -115,12 +115,13 @@ fn build_and_collect(
         workspace_root: &build.workspace_root,
         immutable: &build.immutable,
         started: prepared.session.started,
+        planned: prepared.session.planned,
         environment: &build.environment,
         host: &build.toolchain.host,
         planned_from: &planned_from,
         records: &prepared.session.records.clone(),
     };
-    let mut collector = Collector::new(context, &prepared.resolution, &lookup);
+    let mut collector = Collector::new(context, &prepared.resolution, &prepared.ledger, &lookup);
     let code = run_cargo(call, report, summary, |running| {
         prepared.note(build, store, report);
         if call.recorder.is_some() {

@@ -11,6 +11,7 @@ use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
+use crate::artifact::dynamic::DynamicInput;
 use crate::artifact::scan::Scanner;
 use crate::artifact::{Roots, UnitArtifact};
 use crate::cargo::fingerprint::{CargoFingerprint, RelocatableFingerprint, hashed_source_path};
@@ -24,12 +25,13 @@ use crate::unit::{
     CompileMode, PackageSource, Pin, PlannedPackage, TargetKind, UnitGraph, UnitIndex, UnitInputs, unit_key,
 };
 
-use super::changes::is_newer;
+use super::changes::{changed_since, is_newer};
 use super::gather::{Gathered, NotKept, gather};
-use super::ledger::{Ledger, LedgerEntry, UnitPlace};
+use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace, are_intact};
 use super::matching::{Matcher, UnitAddress};
 use super::resolve::{Lookup, Resolution, UnitState};
 use super::restore::{ledger_files, nanoseconds};
+use super::stale::layouts_with_dependents;
 use super::trie::{self, Node};
 
 /// What collect needs to know of the build.
@@ -56,6 +58,8 @@ pub struct CollectContext<'a> {
     pub immutable: &'a [Utf8PathBuf],
     /// When the build began, by the clock of the build directory's file system.
     pub started: SystemTime,
+    /// A time from before the plan was made, by the same clock.
+    pub planned: SystemTime,
     /// The environment that cargo gets.
     pub environment: &'a Environment,
     /// The triple of this machine.
@@ -141,6 +145,8 @@ pub struct Collector<'a, L> {
     reader: RecordReader,
     scanner: Scanner,
     progress: Vec<Progress>,
+    /// The files of units whose output is known: it is that of the unit only while they are what they were.
+    settled_files: BTreeMap<UnitIndex, Vec<LedgerFile>>,
     entries: Vec<(UnitPlace, LedgerEntry)>,
     report: CollectReport,
     newly_kept: Vec<KeptUnit>,
@@ -149,14 +155,18 @@ pub struct Collector<'a, L> {
     /// is built anew must look new to every unit here that is not part of this build: only where there is none,
     /// nothing is hidden from it.
     may_age: bool,
+    /// Whether that was looked at while cargo held its locks.
+    is_alone_for_sure: bool,
 }
 
 impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
-    /// A collector for a build of which `resolution` has been restored.
-    pub fn new(context: CollectContext<'a>, resolution: &Resolution, lookup: &'a L) -> Self {
+    /// A collector for a build of which `resolution` has been restored, as the ledger has it.
+    pub fn new(context: CollectContext<'a>, resolution: &Resolution, ledger: &Ledger, lookup: &'a L) -> Self {
         let mut progress = vec![Progress::Open; context.graph.units.len()];
+        let mut settled_files = BTreeMap::new();
         for (index, state) in resolution.iter() {
             if let UnitState::InPlace(unit) = state {
+                settled_files.extend(ledger.get(&unit.place).map(|entry| (index, entry.files.clone())));
                 progress[index.0 as usize] = Progress::Settled(Settled {
                     pin: unit.pin,
                     fingerprint: unit.fingerprint,
@@ -175,7 +185,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         });
         let matcher = Matcher::new(context.graph, context.build_directory, context.target_directory, settled);
         let reader = RecordReader::new(context.records.to_owned());
-        let may_age = nothing_else_is_present(&context, resolution);
+        let may_age = nothing_else_is_present(&context, resolution.places(), None);
         let scanner = Scanner::new(context.roots);
         Self {
             context,
@@ -184,11 +194,13 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             reader,
             scanner,
             progress,
+            settled_files,
             entries: Vec::new(),
             report: CollectReport::default(),
             newly_kept: Vec::new(),
             started_at: BTreeMap::new(),
             may_age,
+            is_alone_for_sure: false,
         }
     }
 
@@ -229,10 +241,24 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             self.started_at.insert(call_name(&record), started);
             invocations.push(record);
         }
+        self.look_whether_alone();
         for (index, record) in self.matcher.take(invocations) {
             let started = self.started_at.get(&call_name(&record)).copied().unwrap_or(self.context.started);
             self.progress[index.0 as usize] = Progress::Recorded(Box::new(Recorded { record, started }));
         }
+    }
+
+    /// Between us and cargo somebody else may have held the locks and built something. What was there before the first
+    /// compiler of this build is not of this build.
+    fn look_whether_alone(&mut self) {
+        if !self.may_age || self.is_alone_for_sure {
+            return;
+        }
+        let Some(first) = self.started_at.values().min() else { return };
+        let settled = self.settled_files.keys().filter_map(|index| Some(self.matcher.address(*index)?.place()));
+        let settled: Vec<UnitPlace> = settled.collect();
+        self.may_age = nothing_else_is_present(&self.context, &settled, Some(*first));
+        self.is_alone_for_sure = true;
     }
 
     /// Runs whose dependents were not compiled are found by their fingerprints.
@@ -326,7 +352,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         };
         let key = unit_key(graph, inputs, index, pin).ok_or(NotKept::Dependency)?;
         // What cargo read may then be another manifest than the one in the key.
-        if let Some(path) = context.planned_from.iter().find(|path| is_newer(path, context.started)) {
+        if let Some(path) = context.planned_from.iter().find(|path| is_newer(path, context.planned)) {
             return Err(NotKept::Unstable { what: format!("{path} changed after the plan was made") });
         }
 
@@ -346,6 +372,8 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             .iter()
             .zip(dependencies)
             .any(|(edge, settled)| !settled.old_times && graph.unit(edge.unit).target.kind != TargetKind::Bin);
+        // Sources are edited while cargo runs.
+        self.lookup.forget();
         let gathered = gather(
             context,
             self.lookup,
@@ -354,7 +382,6 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             &address,
             recorded.map(|recorded| &recorded.record),
             relocatable,
-            since,
             self.may_age && !depends_on_new_times,
             keep.then_some(lease),
             &|run| {
@@ -365,8 +392,22 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         )?;
         let Gathered { artifact, dynamic, files, old_times, bound } = gathered;
 
-        let place = trie::place(key, &dynamic, |key| self.lookup.node(key), |input| self.lookup.value(index, input))
-            .map_err(NotKept::Store)?;
+        let mut others = Vec::new();
+        let other_value = |input: &DynamicInput| {
+            others.push(input.clone());
+            self.lookup.value(index, input)
+        };
+        let place = trie::place(key, &dynamic, |key| self.lookup.node(key), other_value).map_err(NotKept::Store)?;
+        // After everything was read: what has not changed until now is what the compiler read.
+        let read = dynamic.iter().map(|(input, _)| input).chain(&others);
+        if let Some(input) = read.into_iter().find(|input| changed_since(input, context.roots, package.root(), since)) {
+            return Err(NotKept::Changed { input: input.clone() });
+        }
+        // So it is with what it was compiled against: cargo runs a build script again whose files look new, and others
+        // may have built here before cargo had its locks, or after.
+        if unit.dependencies.iter().any(|edge| !self.is_as_settled(edge.unit)) {
+            return Err(NotKept::Dependency);
+        }
         let Some(place) = place else { return Err(NotKept::Inputs) };
         let mut kept = false;
         let mut output = artifact.as_ref().map(|artifact| artifact.output);
@@ -391,6 +432,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             all.push(fingerprint_files.dep_info.clone());
         }
         if let Ok(files) = ledger_files(&address.layout, all) {
+            self.settled_files.insert(index, files.clone());
             let entry = LedgerEntry {
                 hash: address.hash,
                 stem: address.stem.clone(),
@@ -409,6 +451,12 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             self.entries.push((place_in_ledger, entry));
         }
         Ok(Settled { pin: Pin { artifact: place.key, output }, fingerprint: fingerprint.hash(), kept, old_times })
+    }
+
+    /// Whether the files of a unit whose output is known are those that it is known of.
+    fn is_as_settled(&self, index: UnitIndex) -> bool {
+        let files = self.settled_files.get(&index);
+        files.is_some_and(|files| are_intact(files, self.context.build_directory))
     }
 
     /// Writes the nodes of an artifact. Returns whether the store holds this very output now: where another
@@ -447,15 +495,23 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
     }
 }
 
-/// Whether the build directory holds no unit but those that are settled.
-fn nothing_else_is_present(context: &CollectContext<'_>, resolution: &Resolution) -> bool {
-    let settled: BTreeSet<&UnitPlace> = resolution.places().collect();
-    context.layouts.iter().all(|layout| {
-        layout.present_units().is_ok_and(|units| {
-            units.iter().all(|unit| {
-                unit.stems.iter().all(|stem| {
-                    let hash = layout.fingerprint_files(&unit.package, unit.hash, stem).hash;
-                    settled.contains(&UnitPlace::of(layout, &hash))
+/// Whether the build directory holds no unit but those that are settled, and what was finished since a time.
+fn nothing_else_is_present<'p>(
+    context: &CollectContext<'_>,
+    settled: impl IntoIterator<Item = &'p UnitPlace>,
+    since: Option<SystemTime>,
+) -> bool {
+    let settled: BTreeSet<&UnitPlace> = settled.into_iter().collect();
+    let is_known = |layout: &BuildLayout, hash_file: &Utf8Path| {
+        let is_new = |since| fs::metadata(hash_file).and_then(|file| file.modified()).is_ok_and(|time| time >= since);
+        settled.contains(&UnitPlace::of(layout, hash_file)) || since.is_some_and(is_new)
+    };
+    layouts_with_dependents(context.layouts).is_ok_and(|layouts| {
+        layouts.iter().all(|layout| {
+            layout.present_units().is_ok_and(|units| {
+                units.iter().all(|unit| {
+                    let files = |stem| layout.fingerprint_files(&unit.package, unit.hash, stem);
+                    unit.stems.iter().all(|stem| is_known(layout, &files(stem).hash))
                 })
             })
         })

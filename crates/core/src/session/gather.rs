@@ -8,7 +8,6 @@ mod outputs;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -29,7 +28,6 @@ use crate::store::{Lease, StoreError};
 use crate::unit::{CompileMode, CompilePlatform, PlannedUnit, UnitIndex};
 
 use self::outputs::read;
-use super::changes::changed_since;
 use super::collect::CollectContext;
 use super::matching::{UnitAddress, absolute};
 use super::resolve::Lookup;
@@ -139,7 +137,8 @@ struct Gatherer<'a, 'c> {
     files: Vec<Utf8PathBuf>,
 }
 
-/// Gathers one unit. Without a lease nothing is kept, and only what the ledger needs is found.
+/// Gathers one unit, with the present values of what it read: whether they are those that it read, the caller finds out
+/// afterwards. Without a lease nothing is kept, and only what the ledger needs is found.
 #[expect(clippy::too_many_arguments, reason = "one call, from collect, of everything that is known of the unit")]
 pub(super) fn gather<L: Lookup>(
     context: &CollectContext<'_>,
@@ -149,7 +148,6 @@ pub(super) fn gather<L: Lookup>(
     address: &UnitAddress,
     record: Option<&InvocationRecord>,
     fingerprint: RelocatableFingerprint,
-    since: SystemTime,
     dependencies_are_old: bool,
     lease: Option<&Lease>,
     run_output: &dyn Fn(UnitIndex) -> Option<RunFiles>,
@@ -250,9 +248,6 @@ pub(super) fn gather<L: Lookup>(
 
     let mut dynamic = Vec::with_capacity(inputs.len());
     for input in inputs {
-        if changed_since(&input, context.roots, package.root(), since) {
-            return Err(NotKept::Changed { input });
-        }
         let value = lookup.value(index, &input);
         let value = value.ok_or_else(|| NotKept::Unstable { what: input.to_string() })?;
         dynamic.push((input, value));

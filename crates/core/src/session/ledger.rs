@@ -96,11 +96,16 @@ impl LedgerEntry {
 
     /// Whether all files are what they were.
     pub fn is_intact(&self, build_directory: &Utf8Path) -> bool {
-        self.files.iter().all(|file| {
-            // Cargo and other checkouts link files, which moves their change time and nothing else.
-            FileFacts::of_path(&build_directory.join(&file.path)).is_ok_and(|facts| facts.same_but_links(&file.facts))
-        })
+        are_intact(&self.files, build_directory)
     }
+}
+
+/// Whether all of these files are what they were.
+pub(super) fn are_intact(files: &[LedgerFile], build_directory: &Utf8Path) -> bool {
+    files.iter().all(|file| {
+        // Cargo and other checkouts link files, which moves their change time and nothing else.
+        FileFacts::of_path(&build_directory.join(&file.path)).is_ok_and(|facts| facts.same_but_links(&file.facts))
+    })
 }
 
 /// All entries of one profile directory.

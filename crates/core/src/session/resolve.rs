@@ -105,6 +105,8 @@ pub trait Lookup {
     fn node(&self, key: Key) -> Result<Option<Node>, Self::Error>;
     /// The present value of an input of a unit; `None` if it cannot be had.
     fn value(&self, unit: UnitIndex, input: &DynamicInput) -> Option<InputValue>;
+    /// Values that are asked for from now on are those of now, whatever was found before.
+    fn forget(&self);
 }
 
 impl UnitState {
@@ -135,6 +137,11 @@ impl Resolution {
             UnitState::InPlace(unit) => Some(&unit.place),
             _ => None,
         })
+    }
+
+    /// Whether everything that is in place still is what the ledger says.
+    pub fn is_intact(&self, ledger: &Ledger, build_directory: &Utf8Path) -> bool {
+        self.places().all(|place| ledger.get(place).is_some_and(|entry| entry.is_intact(build_directory)))
     }
 
     /// Whether cargo has something to do, as far as we know.

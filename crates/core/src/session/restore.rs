@@ -16,7 +16,8 @@ use rayon::prelude::*;
 
 use crate::artifact::{RootKind, Roots, UnitArtifact};
 use crate::cargo::fingerprint::{
-    CargoFingerprint, FingerprintError, NotReproducible, RelocatableLocal, Relocation, WatchedPaths, output_stamp,
+    CargoFingerprint, FingerprintError, NewestFile, NotReproducible, RelocatableLocal, Relocation, WatchedPaths,
+    output_stamp,
 };
 use crate::cargo::layout::{BuildLayout, FingerprintFiles};
 use crate::digest::ContentDigest;
@@ -24,6 +25,7 @@ use crate::store::{FIXED_MTIME_SECONDS, FileFacts, Lease, StoreError};
 use crate::unit::{CompileMode, CrateType, PlannedPackage, PlannedUnit, TargetKind, UnitGraph, UnitIndex};
 
 use self::place::Placing;
+use super::changes::is_newer;
 use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace};
 use super::resolve::{Left, MissReason, Resolution, Restorable, UnitState};
 use super::stale::{mark_stale, mark_unbelievable};
@@ -73,8 +75,8 @@ pub struct RestoreContext<'a> {
     pub started: SystemTime,
     /// The value that cargo sees for a variable.
     pub environment: &'a (dyn Fn(&str) -> Option<String> + Sync),
-    /// The newest file of a package, as cargo writes it into fingerprints.
-    pub newest_file: &'a (dyn Fn(&PlannedPackage) -> Option<String> + Sync),
+    /// The newest file of a package, which cargo writes into fingerprints.
+    pub newest_file: &'a (dyn Fn(&PlannedPackage) -> Option<NewestFile> + Sync),
     /// Directories whose files cargo takes for immutable.
     pub immutable: &'a [Utf8PathBuf],
     /// Called with the number of units done so far.
@@ -227,7 +229,11 @@ fn prepare_unit<'a>(
         .ok_or_else(|| RestoreError::Malformed { label: artifact.label.clone() })?;
     let hashes: Vec<u64> = dependencies.iter().map(|known| known.fingerprint).collect();
     let made_from = hashes.iter().copied().zip(unit.dependencies.iter().copied()).collect();
-    let newest_file = || (context.newest_file)(context.graph.package(planned));
+    // An edit since the sources were compared would be in the fingerprint already, and cargo would not see it.
+    let newest_file = || {
+        let newest = (context.newest_file)(context.graph.package(planned))?;
+        (!is_newer(&newest.path, context.started)).then(|| newest.stamp())
+    };
     let relocation = Relocation {
         roots: context.roots,
         dependency_hashes: &hashes,

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 use camino::Utf8Path;
-use nixcache_core::cargo::fingerprint::{CargoFingerprint, LocalFingerprint, package_stamp};
+use nixcache_core::cargo::fingerprint::{CargoFingerprint, LocalFingerprint, newest_file};
 
 use crate::fixture::{Machine, Toolchain, toolchains, write};
 
@@ -51,7 +51,7 @@ fn compare_equals(machine: &Machine, toolchain: &Toolchain, seconds: u64) {
     }
     age_all(&plain, seconds);
     let expected = cargos_stamp(machine, toolchain);
-    assert_eq!(package_stamp(&plain, &machine.workspace).unwrap(), expected);
+    assert_eq!(newest_file(&plain, &machine.workspace).unwrap().stamp(), expected);
 }
 
 /// Makes each file in turn the newest one, and compares.
@@ -61,7 +61,7 @@ fn compare(machine: &Machine, toolchain: &Toolchain, files: &[(&str, bool)]) {
         age_all(&plain, 1_500_000_000);
         write(&plain.join(file), "// new");
         let expected = cargos_stamp(machine, toolchain);
-        assert_eq!(package_stamp(&plain, &machine.workspace).unwrap(), expected, "{file}");
+        assert_eq!(newest_file(&plain, &machine.workspace).unwrap().stamp(), expected, "{file}");
         assert_eq!(expected.ends_with(&format!("({file})")), *counts, "{file}: {expected}");
     }
 }

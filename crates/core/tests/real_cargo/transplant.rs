@@ -9,7 +9,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::cargo::dep_info::CargoDepInfo;
 use nixcache_core::cargo::directives::Directives;
 use nixcache_core::cargo::fingerprint::{
-    CargoFingerprint, RelocatableFingerprint, Relocation, WatchedPaths, hashed_source_path, output_stamp, package_stamp,
+    CargoFingerprint, RelocatableFingerprint, Relocation, WatchedPaths, hashed_source_path, newest_file, output_stamp,
 };
 use nixcache_core::cargo::layout::{CargoHash, FingerprintStem, LayoutKind, UnitFlavor};
 use nixcache_core::unit::TargetKind;
@@ -103,7 +103,7 @@ fn carry(
             roots: &roots,
             dependency_hashes: &new,
             environment: &|name| variable(to, name),
-            newest_file: &|| package_stamp(&package_root, &to.workspace).ok(),
+            newest_file: &|| newest_file(&package_root, &to.workspace).ok().map(|newest| newest.stamp()),
         })
         .unwrap();
 

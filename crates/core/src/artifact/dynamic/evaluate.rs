@@ -1,7 +1,7 @@
 //! What dynamic inputs are on this machine.
 //!
-//! An [`Evaluator`] belongs to one build; resolve asks it from several threads. Each file is read once. Refuses to
-//! guess: what exists and cannot be read is an error, which the caller counts as a miss.
+//! An [`Evaluator`] belongs to one build; resolve asks it from several threads. Each file is read once, until all is
+//! forgotten. Refuses to guess: what exists and cannot be read is an error, which the caller counts as a miss.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -60,7 +60,7 @@ pub struct Evaluator {
     hash_file: FileHasher,
     known: Memory<DynamicInput>,
     files: Memory<Utf8PathBuf>,
-    package_config: OnceLock<PackageConfigFiles>,
+    package_config: Mutex<Option<Arc<PackageConfigFiles>>>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -94,7 +94,7 @@ impl Evaluator {
             hash_file: Box::new(hash_file),
             known: Mutex::default(),
             files: Mutex::default(),
-            package_config: OnceLock::new(),
+            package_config: Mutex::default(),
         }
     }
 
@@ -103,6 +103,13 @@ impl Evaluator {
     pub fn with_file_hasher(mut self, hash_file: FileHasher) -> Self {
         self.hash_file = hash_file;
         self
+    }
+
+    /// Forgets all values: what is asked for from now on is read again.
+    pub fn forget(&self) {
+        self.known.lock().expect(NO_PANIC).clear();
+        self.files.lock().expect(NO_PANIC).clear();
+        *self.package_config.lock().expect(NO_PANIC) = None;
     }
 
     /// The value of an input for a unit. `package_environment` holds the variables that cargo itself sets for the
@@ -214,7 +221,7 @@ impl Evaluator {
         directories.extend(self.host.link_directories.iter().cloned());
         let mut candidates = directories.iter().flat_map(|directory| file_names.iter().map(|f| directory.join(f)));
         let found = candidates.find(|path| path.exists());
-        let config = self.package_config.get_or_init(|| PackageConfigFiles::read(&self.package_config_directories()));
+        let config = self.package_config();
         let mut about = config.about(name).peekable();
         if found.is_none() && about.peek().is_none() {
             return Ok(InputValue::Absent);
@@ -231,6 +238,12 @@ impl Evaluator {
             hasher.field("pkg-config", file).field("text", text);
         }
         Ok(present(&hasher))
+    }
+
+    fn package_config(&self) -> Arc<PackageConfigFiles> {
+        let mut known = self.package_config.lock().expect(NO_PANIC);
+        let read = || Arc::new(PackageConfigFiles::read(&self.package_config_directories()));
+        Arc::clone(known.get_or_insert_with(read))
     }
 
     /// Where pkg-config searches, as far as variables and the usual places tell.
@@ -305,6 +318,8 @@ impl Evaluator {
     }
 }
 
+const NO_PANIC: &str = "nobody panics while holding the lock";
+
 type Memory<K> = Mutex<HashMap<K, Arc<OnceLock<Result<InputValue, EvaluateError>>>>>;
 
 /// Evaluates once per key, without holding up those who ask for other keys.
@@ -318,7 +333,7 @@ where
     Q: std::hash::Hash + Eq + ToOwned<Owned = K> + ?Sized,
 {
     let cell = {
-        let mut memory = memory.lock().expect("nobody panics while holding the lock");
+        let mut memory = memory.lock().expect(NO_PANIC);
         match memory.get(key) {
             Some(cell) => Arc::clone(cell),
             None => Arc::clone(memory.entry(key.to_owned()).or_default()),

@@ -21,7 +21,7 @@
 //! 4. For a run with `rerun-if-changed`: no named path is newer than the stdout file, and none is missing
 //!    ([`WatchedPaths`]). The same directories of cargo's home are passed over, whether the path is there or not.
 //! 5. For a run without directives, and for `doc`: the newest modification time among the package's files
-//!    and that file's name are in the hash ([`package_stamp()`]); for registry packages the version is, for git
+//!    and that file's name are in the hash ([`newest_file()`]); for registry packages the version is, for git
 //!    packages the revision.
 //!
 //! # Which times restored files need
@@ -56,7 +56,7 @@ mod relocate;
 mod stamps;
 
 pub use git_index::GitIndexError;
-pub use package_stamp::{PackageStampError, package_stamp};
+pub use package_stamp::{NewestFile, PackageStampError, newest_file};
 pub use record::{
     CargoFingerprint, DependencyFingerprint, FingerprintError, LocalFingerprint, hashed_source_path, path_hash,
 };

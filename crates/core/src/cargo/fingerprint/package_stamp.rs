@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -51,24 +51,40 @@ pub enum PackageStampError {
     },
 }
 
-/// The stamp of the package below `package_root`. `workspace_root` is where inherited rules are looked up.
+/// The newest file of a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewestFile {
+    /// Its path.
+    pub path: Utf8PathBuf,
+    /// When it was modified.
+    pub time: SystemTime,
+    root: Utf8PathBuf,
+}
+
+impl NewestFile {
+    /// As cargo writes it.
+    pub fn stamp(&self) -> Stamp {
+        let path = self.path.strip_prefix(&self.root).unwrap_or(&self.path);
+        let time = self.time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        format!("{}.{:09}s ({path})", time.as_secs(), time.subsec_nanos())
+    }
+}
+
+/// The newest file of the package below `package_root`. `workspace_root` is where inherited rules are looked up.
 ///
 /// Which files count is cargo's rule for packaging: with `include`, what it names; else what git tracks or
 /// does not ignore, if git tracks the manifest; else everything but hidden files. Less `exclude`, `target` and
 /// packages below. Of equally new files the first counts, in the order of the directory.
-pub fn package_stamp(package_root: &Utf8Path, workspace_root: &Utf8Path) -> Result<Stamp, PackageStampError> {
-    let mut newest = UNIX_EPOCH;
-    let mut newest_path = Utf8PathBuf::new();
+pub fn newest_file(package_root: &Utf8Path, workspace_root: &Utf8Path) -> Result<NewestFile, PackageStampError> {
+    let mut newest = NewestFile { path: Utf8PathBuf::new(), time: UNIX_EPOCH, root: package_root.to_owned() };
     for path in package_files(package_root, workspace_root)? {
         let time = fs::metadata(&path).and_then(|metadata| metadata.modified()).unwrap_or(UNIX_EPOCH);
-        if time > newest {
-            newest = time;
-            newest_path = path;
+        if time > newest.time {
+            newest.time = time;
+            newest.path = path;
         }
     }
-    let path = newest_path.strip_prefix(package_root).unwrap_or(&newest_path);
-    let time = newest.duration_since(UNIX_EPOCH).expect("it starts at the epoch and only grows");
-    Ok(format!("{}.{:09}s ({path})", time.as_secs(), time.subsec_nanos()))
+    Ok(newest)
 }
 
 /// The files of a package, in the order in which cargo finds them.
