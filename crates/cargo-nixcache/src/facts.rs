@@ -42,6 +42,7 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
     BuildFacts {
         rustc_version: toolchain.verbose_version.clone(),
         toolchain_identity: toolchain_identity(toolchain, sources.platforms),
+        rustc_program: rustc_program(toolchain),
         cargo_version: toolchain.cargo_version.clone(),
         layout: format!("{:?}", sources.layout),
         cfg: sources
@@ -54,6 +55,7 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
             })
             .collect(),
         processor: processor(),
+        native_c_code: is_c_code_native(environment, config),
         workspace_wrapper: wrapper
             .map(|wrapper| program_identity(&found_in_path(environment, wrapper.as_str()).unwrap_or(wrapper))),
         rustc_wrapper: config.rustc_wrapper.as_ref().filter(|wrapper| !is_cache(wrapper)).map(|wrapper| {
@@ -94,6 +96,31 @@ fn toolchain_identity(toolchain: &Toolchain, platforms: &[CompilePlatform]) -> S
         }
     }
     identity
+}
+
+/// The program that is run as rustc, where it isn't the toolchain's own: a script may add flags that no question about
+/// its version shows. By content alone, so that one toolchain at two places stays one.
+fn rustc_program(toolchain: &Toolchain) -> Option<String> {
+    let own = toolchain.sysroot.join("bin").join(format!("rustc{}", std::env::consts::EXE_SUFFIX));
+    let real = |path: &Utf8Path| path.canonicalize_utf8().ok();
+    let program = real(&toolchain.rustc);
+    if program.is_some() && program == real(&own) {
+        return None;
+    }
+    let content = program.and_then(|program| std::fs::read(program).ok());
+    Some(content.map_or_else(|| toolchain.rustc.to_string(), |bytes| ContentDigest::of(&bytes).to_string()))
+}
+
+/// Whether a variable tells C compilers to compile for the processor at hand (`CFLAGS`, `TARGET_CXXFLAGS`,
+/// `CFLAGS_x86_64_unknown_linux_gnu` …).
+fn is_c_code_native(environment: &Environment, config: &BuildConfiguration) -> bool {
+    const OF_COMPILERS: [&str; 5] = ["CFLAGS", "CXXFLAGS", "CPPFLAGS", "CC", "CXX"];
+    let is_native = |name: &str, value: &str| {
+        let is_of_compilers = |part: &str| OF_COMPILERS.contains(&part);
+        value.contains("native") && name.split(['_', '-']).any(is_of_compilers)
+    };
+    let own = environment.iter().any(|(name, value)| is_native(&name.to_string_lossy(), &value.to_string_lossy()));
+    own || config.variables.iter().any(|(name, variable)| is_native(name, &variable.value))
 }
 
 fn processor() -> String {

@@ -15,7 +15,7 @@ use super::graph::{
 };
 
 /// The version of every key. Any change to what a row holds, or to the artifact format, moves it.
-const DOMAIN: &str = "unit-inputs/4";
+const DOMAIN: &str = "unit-inputs/5";
 
 /// What all units of one build share.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +24,8 @@ pub struct BuildFacts {
     pub rustc_version: String,
     /// The toolchain's libraries, by name and size: two builds of one release differ here.
     pub toolchain_identity: String,
+    /// The content of the program that is run as rustc, where that is not the toolchain's own.
+    pub rustc_program: Option<String>,
     /// `cargo -vV`, release and commit.
     pub cargo_version: String,
     /// Cargo's directory layout: fingerprints hold layout paths.
@@ -32,6 +34,8 @@ pub struct BuildFacts {
     pub cfg: BTreeMap<String, String>,
     /// The processor, for code that is compiled for `native`.
     pub processor: String,
+    /// Whether variables that build scripts read tell C compilers to compile for this processor.
+    pub native_c_code: bool,
     /// `RUSTC_WORKSPACE_WRAPPER`: name and content of the program (clippy's driver, for example).
     pub workspace_wrapper: Option<String>,
     /// `RUSTC_WRAPPER`: name and content, unless it is a cache, which changes nothing.
@@ -133,9 +137,13 @@ pub const TABLE: &[Input] = &[
     planned(
         "rustc",
         "all",
-        "another compiler writes other code, and metadata that ours cannot read",
+        "another compiler, or a script that runs it otherwise, writes other code, and metadata that ours cannot read",
         "toolchains",
-        |context| Some(format!("{}\n{}", context.build.rustc_version, context.build.toolchain_identity)),
+        |context| {
+            let BuildFacts { rustc_version, toolchain_identity, rustc_program, .. } = context.build;
+            let script = rustc_program.as_ref().map(|program| format!("\n{program}")).unwrap_or_default();
+            Some(format!("{rustc_version}\n{toolchain_identity}{script}"))
+        },
     ),
     planned("cargo", "all", "fingerprints and unit hashes differ between releases of cargo", "toolchains", |context| {
         Some(context.build.cargo_version.clone())
@@ -228,13 +236,14 @@ pub const TABLE: &[Input] = &[
     ),
     planned(
         "processor",
-        "units with `target-cpu=native`",
+        "units with `target-cpu=native`, and build-script runs with `native` in `CFLAGS` and the like",
         "the same flag is other code on another processor",
         "profiles",
         |context| {
             let native =
                 context.unit.rustflags.iter().chain(&context.unit.extra_args).any(|flag| flag.contains("native"));
-            native.then(|| context.build.processor.clone())
+            let native_c = context.build.native_c_code && context.unit.mode == CompileMode::RunCustomBuild;
+            (native || native_c).then(|| context.build.processor.clone())
         },
     ),
     planned("linker", "all", "the configured linker is in cargo's fingerprint", "profiles", |context| {

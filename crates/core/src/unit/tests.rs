@@ -91,9 +91,10 @@ fn app(graph: &UnitGraph, facts: &BuildFacts) -> UnitInputs {
 
 type Change = fn(&mut UnitGraph, &mut BuildFacts);
 
-const CHANGES: [(&str, Change); 25] = [
+const CHANGES: [(&str, Change); 26] = [
     ("rustc", |_, facts| facts.rustc_version.push('x')),
     ("rustc", |_, facts| facts.toolchain_identity.push('x')),
+    ("rustc", |_, facts| facts.rustc_program = Some("x".to_owned())),
     ("cargo", |_, facts| facts.cargo_version.push('x')),
     ("layout", |_, facts| facts.layout.push('x')),
     ("package", |graph, _| graph.packages[1].version.push('1')),
@@ -169,6 +170,21 @@ fn the_place_of_the_workspace_is_in_no_key() {
     let (here, facts_here) = build("/work");
     let (there, facts_there) = build("/elsewhere/deeper");
     assert_eq!(app(&here, &facts_here).key, app(&there, &facts_there).key);
+}
+
+#[test]
+fn build_scripts_that_compile_c_for_this_processor_are_kept_apart() {
+    let key = |mode: CompileMode, processor: &str, native_c_code: bool| {
+        let (mut graph, mut facts) = build("/work");
+        (graph.units[1].mode, graph.units[1].rustflags) = (mode, Vec::new());
+        (facts.processor, facts.native_c_code) = (processor.to_owned(), native_c_code);
+        app(&graph, &facts).key
+    };
+    let run = CompileMode::RunCustomBuild;
+    assert_eq!(key(run, "a", true), key(run, "a", true));
+    assert_ne!(key(run, "a", true), key(run, "b", true));
+    assert_eq!(key(run, "a", false), key(run, "b", false));
+    assert_eq!(key(CompileMode::Build, "a", true), key(CompileMode::Build, "b", true));
 }
 
 #[test]
