@@ -15,6 +15,7 @@ mod generated;
 mod hosted;
 mod interruption;
 mod irrelevant;
+mod linking;
 mod lock_file;
 mod machine;
 mod manifests;

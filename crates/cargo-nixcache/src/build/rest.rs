@@ -117,6 +117,7 @@ fn build_and_collect(
         started: prepared.session.started,
         planned: prepared.session.planned,
         environment: &build.environment,
+        variable: &|name| build.variable(name),
         host: &build.toolchain.host,
         planned_from: &planned_from,
         records: &prepared.session.records.clone(),

@@ -62,6 +62,8 @@ pub struct CollectContext<'a> {
     pub planned: SystemTime,
     /// The environment that cargo gets.
     pub environment: &'a Environment,
+    /// The value of a variable in what cargo starts: `[env]` of the configuration counts.
+    pub variable: &'a (dyn Fn(&str) -> Option<String> + Sync),
     /// The triple of this machine.
     pub host: &'a str,
     /// The manifests and configuration files that the plan was made from.

@@ -25,14 +25,15 @@ use crate::cargo::layout::RunFiles;
 use crate::cargo::record::InvocationRecord;
 use crate::digest::ContentDigest;
 use crate::store::{Lease, StoreError};
-use crate::unit::{CompileMode, CompilePlatform, PlannedUnit, UnitIndex};
+use crate::unit::{CompileMode, CompilePlatform, PlannedUnit, UnitIndex, links_for_target};
 
 use self::outputs::read;
 use super::collect::CollectContext;
+use super::linking::{LinkingCall, linker_inputs};
 use super::matching::{UnitAddress, absolute};
 use super::resolve::Lookup;
 use super::restore::{is_final, watched};
-use super::unseen::{linker_inputs, refuse_edited_sources, secret, variables_in_source};
+use super::unseen::{refuse_edited_sources, secret, variables_in_source};
 
 /// Why a unit was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -219,7 +220,7 @@ pub(super) fn gather<L: Lookup>(
         if !disk.immutable && dep_info.environment.iter().any(|(name, _)| reads_its_place(name)) {
             gatherer.bound.extend(root_of(context.roots, package.root()));
         }
-        inputs.extend(linker_inputs(record, context));
+        inputs.extend(gatherer.linker_inputs(record)?);
         let variables: Vec<_> = dep_info.environment.iter().map(|(name, _)| name.clone()).collect();
         let findings = CompileFindings {
             files: &files,
@@ -285,6 +286,33 @@ impl Gatherer<'_, '_> {
     fn holds(&self, text: &str) -> bool {
         let finder = memchr::memmem::Finder::new(text);
         self.files.iter().any(|file| fs::read(file).is_ok_and(|bytes| finder.find(&bytes).is_some()))
+    }
+
+    /// What the linker reads.
+    fn linker_inputs(&self, record: &InvocationRecord) -> Result<BTreeSet<DynamicInput>, NotKept> {
+        let CollectContext { graph, roots, layouts, environment, variable, .. } = self.context;
+        for name in ["LIBRARY_PATH", "COMPILER_PATH", "GCC_EXEC_PREFIX"] {
+            if environment.get(name).is_some_and(|value| value.to_str().is_none()) {
+                return Err(NotKept::Unstable { what: format!("{name} is not UTF-8") });
+            }
+        }
+        // Libraries of scripts reach the linker from any distance.
+        let runs = graph.iter().filter(|(_, unit)| unit.mode == CompileMode::RunCustomBuild);
+        let out_dirs: Vec<_> = runs.filter_map(|(index, _)| (self.run_output)(index)).map(|files| files.out).collect();
+        let of_cargo: Vec<_> = layouts
+            .iter()
+            .flat_map(|layout| [layout.profile_root(), layout.final_directory()])
+            .flat_map(|root| [root.join("deps"), root.join("examples"), root])
+            .collect();
+        linker_inputs(&LinkingCall {
+            invocation: &record.invocation,
+            directory: &record.directory,
+            roots,
+            out_dirs: &out_dirs,
+            of_cargo: &of_cargo,
+            variable,
+            is_for_user: links_for_target(self.unit),
+        })
     }
 
     /// The `OUT_DIR`s whose content is in the key already.

@@ -6,6 +6,7 @@ mod changes;
 mod collect;
 mod gather;
 mod ledger;
+mod linking;
 mod matching;
 mod resolve;
 mod restore;

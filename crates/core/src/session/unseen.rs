@@ -1,5 +1,5 @@
-//! What a unit depends upon that nobody says: files that only the linker reads, variables that a build script
-//! forgets to name, sources that were edited where cargo takes them for immutable, and secrets.
+//! What a unit depends upon that nobody says: variables that a build script forgets to name, sources that were edited
+//! where cargo takes them for immutable, and secrets. What only the linker reads is in `linking`.
 //!
 //! Called by gather. What is found here becomes an input, or a reason not to keep the unit.
 
@@ -9,11 +9,8 @@ use std::fs;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::dynamic::{DynamicInput, InputValue};
-use crate::cargo::record::InvocationRecord;
 
-use super::collect::CollectContext;
 use super::gather::NotKept;
-use super::matching::absolute;
 
 /// Refuses sources of a registry or repository that somebody has edited since cargo unpacked them: the key
 /// names the sources that were published.
@@ -55,37 +52,6 @@ pub(super) fn variables_in_source(source: &Utf8Path) -> BTreeSet<String> {
         }
     }
     names
-}
-
-/// Files that only the linker reads: those named in arguments, and the libraries in directories that are not the
-/// system's own.
-pub(super) fn linker_inputs(record: &InvocationRecord, context: &CollectContext<'_>) -> BTreeSet<DynamicInput> {
-    let mut inputs = BTreeSet::new();
-    if !record.invocation.emit.iter().any(|kind| kind == "link") {
-        return inputs;
-    }
-    let invocation = &record.invocation;
-    let words = invocation.link_args.iter().flat_map(|argument| argument.split([',', '=', ' ']));
-    for word in words {
-        for start in ["", "@", "-T", "-L"] {
-            let Some(path) = word.strip_prefix(start).filter(|path| path.contains(['/', '.'])) else { continue };
-            let path = absolute(&record.directory, Utf8Path::new(path));
-            if path.is_file() {
-                inputs.insert(DynamicInput::File { path: context.roots.hide(&path) });
-            }
-        }
-    }
-    for search in invocation.search_paths.iter().filter(|search| matches!(search.kind.as_str(), "native" | "all")) {
-        let path = absolute(&record.directory, &search.path);
-        let is_systems = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"].iter().any(|own| path.starts_with(own));
-        // What lies below the build directory comes from build scripts, whose runs are pinned.
-        if !is_systems && !path.starts_with(context.build_directory) && path.is_dir() {
-            for pattern in ["*.a", "*.so", "*.lib", "*.dylib"] {
-                inputs.insert(DynamicInput::Glob { path: context.roots.hide(&path), pattern: pattern.to_owned() });
-            }
-        }
-    }
-    inputs
 }
 
 /// The name of a variable that is set and whose value nobody wants in a store.

@@ -344,8 +344,15 @@ pub const TABLE: &[Input] = &[
         "system libraries",
         "build-script runs and linked outputs",
         Hashed::Dynamic,
-        "what the linker would take for `-l`, by content",
+        "what the linker would take for `-l`, and all that lies in the directories it is given, by content",
         "generated",
+    ),
+    elsewhere(
+        "linker scripts and programs",
+        "linked outputs",
+        Hashed::Dynamic,
+        "files that arguments name, what those include, and a linker by name or relative path",
+        "linking",
     ),
     elsewhere(
         "C compiler",
@@ -458,7 +465,7 @@ pub fn platform_name(platform: &CompilePlatform) -> &str {
 }
 
 /// Whether the linker makes an output of the unit that is meant for the user rather than for the build.
-fn links_for_target(unit: &PlannedUnit) -> bool {
+pub(crate) fn links_for_target(unit: &PlannedUnit) -> bool {
     if unit.target.kind == TargetKind::CustomBuild || !matches!(unit.mode, CompileMode::Build | CompileMode::Test) {
         return false;
     }

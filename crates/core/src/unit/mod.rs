@@ -10,6 +10,7 @@ pub use graph::{
     BoundaryKind, CompileMode, CompilePlatform, CrateType, PackageIndex, PackageSource, PassedThrough, PlannedPackage,
     PlannedTarget, PlannedUnit, TargetKind, UnitDependency, UnitGraph, UnitIndex, UnitProfile,
 };
+pub(crate) use inputs::links_for_target;
 pub use inputs::{
     BuildFacts, Hashed, Input, TABLE, UNTRACKED_VARIABLES, UnitInputs, platform_name, table_markdown, unit_inputs,
 };

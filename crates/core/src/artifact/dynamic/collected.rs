@@ -259,6 +259,11 @@ pub fn set_for_build_scripts(name: &str, immutable: bool) -> bool {
 /// Libraries that every host of a triple has, in versions that the glibc floor judges.
 const BASE_LIBRARIES: [&str; 10] = ["c", "m", "dl", "rt", "pthread", "util", "gcc_s", "gcc", "stdc++", "resolv"];
 
+/// Whether a library is part of every host of a triple.
+pub(crate) fn is_base_library(name: &str) -> bool {
+    BASE_LIBRARIES.contains(&name)
+}
+
 fn system_libraries(
     package: &PackageOnDisk<'_>,
     libraries: &[NativeLibrary],
@@ -280,7 +285,7 @@ fn system_libraries(
     };
     let libraries = libraries.iter().filter(|library| {
         let kind = library.kind.as_deref().unwrap_or("dylib");
-        let is_base = BASE_LIBRARIES.contains(&library.name.as_str()) && !kind.starts_with("static");
+        let is_base = is_base_library(&library.name) && !kind.starts_with("static");
         !is_base && !kind.starts_with("link-arg") && !is_own(library)
     });
     libraries

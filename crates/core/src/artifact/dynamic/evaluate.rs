@@ -259,7 +259,9 @@ impl Evaluator {
     }
 
     fn path_list(&self, variable: &str) -> Vec<Utf8PathBuf> {
-        let Some(value) = self.environment.get(variable) else { return Vec::new() };
+        let process = self.environment.get(variable);
+        let configured = self.table.get(variable).filter(|entry| entry.force || process.is_none());
+        let Some(value) = configured.map(|entry| entry.value.as_ref()).or(process) else { return Vec::new() };
         let paths = std::env::split_paths(value).filter_map(|path| Utf8PathBuf::from_path_buf(path).ok());
         paths.filter(|path| !path.as_str().is_empty()).collect()
     }

@@ -19,6 +19,7 @@ use std::fmt;
 use camino::Utf8PathBuf;
 use serde::{Deserialize, Serialize};
 
+pub(crate) use self::collected::is_base_library;
 pub use self::collected::{
     AlwaysRuns, BuildScriptFindings, CompileFindings, NativeCode, PackageOnDisk, declared_inputs, inputs_of_binary,
     inputs_of_build_script, inputs_of_rustc, set_for_build_scripts,
