@@ -16,6 +16,7 @@ mod hosted;
 mod interruption;
 mod irrelevant;
 mod linking;
+mod links;
 mod lock_file;
 mod machine;
 mod manifests;

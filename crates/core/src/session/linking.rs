@@ -11,7 +11,7 @@ use std::io::Read as _;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::Roots;
-use crate::artifact::dynamic::{DynamicInput, is_base_library};
+use crate::artifact::dynamic::{DynamicInput, Way, is_base_library};
 use crate::cargo::invocation::RustcInvocation;
 
 use super::gather::NotKept;
@@ -115,13 +115,20 @@ impl Linking<'_, '_> {
         absolute(self.call.directory, Utf8Path::new(path))
     }
 
+    /// Where a path leads that begins in an `OUT_DIR`, whose files the key has already.
+    fn way(&self, path: &Utf8Path) -> Option<Way> {
+        let out_dirs: Vec<_> = self.call.out_dirs.iter().map(Utf8PathBuf::as_path).collect();
+        Way::of(&out_dirs, path)
+    }
+
     fn is_pinned(&self, path: &Utf8Path) -> bool {
-        self.call.out_dirs.iter().any(|out_dir| path.starts_with(out_dir))
+        self.way(path) == Some(Way::Within)
     }
 
     fn file(&mut self, path: &Utf8Path) {
-        if !self.is_pinned(path) {
-            self.inputs.insert(DynamicInput::File { path: self.call.roots.hide(path) });
+        match self.way(path) {
+            Some(way) => self.inputs.extend(way.inputs(false, self.call.roots)),
+            None => drop(self.inputs.insert(DynamicInput::File { path: self.call.roots.hide(path) })),
         }
     }
 
@@ -330,14 +337,28 @@ impl Linking<'_, '_> {
         while at < self.directories.len() {
             let directory = self.directories[at].clone();
             at += 1;
-            if is_systems(&directory) || self.is_pinned(&directory) || self.call.of_cargo.contains(&directory) {
+            let way = self.way(&directory);
+            self.inputs.extend(way.iter().flat_map(|way| way.places(self.call.roots)));
+            let directory = match &way {
+                Some(Way::Out { path, .. }) => path.clone(),
+                _ => directory,
+            };
+            if is_systems(&directory) || self.call.of_cargo.contains(&directory) {
                 continue;
             }
-            LIBRARIES.iter().for_each(|pattern| self.files(&directory, pattern));
+            let is_pinned = way == Some(Way::Within);
+            if !is_pinned {
+                LIBRARIES.iter().for_each(|pattern| self.files(&directory, pattern));
+            }
             for entry in directory.read_dir_utf8().into_iter().flatten().flatten() {
-                if matches!(entry.path().extension(), Some("a" | "so")) {
-                    self.follow(entry.path(), false, 0)?;
+                if !matches!(entry.path().extension(), Some("a" | "so" | "lib" | "dylib")) {
+                    continue;
                 }
+                if is_pinned {
+                    // It may be a link to what lies elsewhere.
+                    self.file(entry.path());
+                }
+                self.follow(entry.path(), false, 0)?;
             }
             if at > 1000 {
                 return Err(unstable("too many directories are searched for libraries".to_owned()));

@@ -6,7 +6,7 @@
 //! | left out | because |
 //! |---|---|
 //! | files in a package of a registry or git repository, for its own units | the checksum or commit pins them |
-//! | files in `OUT_DIR`s of the unit or its dependencies | they are in the output digest of the run |
+//! | files in `OUT_DIR`s of the unit or its dependencies, but not what lies behind links out of them | they are in the output digest of the run |
 //! | `CARGO_PKG_*` of such a package | the checksum or commit pins the manifest |
 //! | `CARGO_CRATE_NAME`, `CARGO_BIN_NAME` | the unit's target |
 //! | `OUT_DIR`, `CARGO_BIN_EXE_*`, `CARGO_TARGET_TMPDIR` | places; the (wary) reference scan finds where they were kept |
@@ -25,6 +25,7 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use super::super::Roots;
 use super::super::binary_facts::BinaryFacts;
 use super::DynamicInput;
+use super::ways_out::{Way, links_below};
 use crate::cargo::invocation::{NativeLibrary, RustcInvocation};
 use crate::environment::Environment;
 
@@ -42,12 +43,23 @@ pub struct PackageOnDisk<'a> {
 impl PackageOnDisk<'_> {
     fn pins(&self, path: &Utf8Path) -> bool {
         // `src/../../other` is below the package in name only.
-        let path = &normalised(path);
-        self.is_output(path) || self.immutable && path.starts_with(self.root)
+        self.immutable && normalised(path).starts_with(self.root) || self.way(path) == Some(Way::Within)
     }
 
-    fn is_output(&self, path: &Utf8Path) -> bool {
-        self.out_dirs.iter().any(|out_dir| path.starts_with(out_dir))
+    /// Where a path leads that begins in an `OUT_DIR`.
+    fn way(&self, path: &Utf8Path) -> Option<Way> {
+        let out_dirs: Vec<_> = self.out_dirs.iter().map(Utf8PathBuf::as_path).collect();
+        Way::of(&out_dirs, path)
+    }
+
+    /// The inputs of somebody who reads a file, or a whole directory.
+    fn inputs_of_reading(&self, path: &Utf8Path, is_directory: bool, roots: &Roots) -> BTreeSet<DynamicInput> {
+        if self.immutable && normalised(path).starts_with(self.root) {
+            return BTreeSet::new();
+        }
+        // Here, `..` and links only lead elsewhere than they say where the path begins in an `OUT_DIR`.
+        let way = self.way(path).unwrap_or_else(|| Way::Out { path: path.to_owned(), relative: false });
+        way.inputs(is_directory, roots)
     }
 }
 
@@ -115,8 +127,8 @@ pub fn inputs_of_rustc(
     findings: CompileFindings<'_>,
     roots: &Roots,
 ) -> BTreeSet<DynamicInput> {
-    let files = findings.files.iter().filter(|path| !package.pins(path));
-    let mut inputs: BTreeSet<_> = files.map(|path| DynamicInput::File { path: roots.hide(path) }).collect();
+    let files = findings.files.iter();
+    let mut inputs: BTreeSet<_> = files.flat_map(|path| package.inputs_of_reading(path, false, roots)).collect();
     for name in findings.variables {
         let is_place =
             matches!(name.as_str(), "CARGO_CRATE_NAME" | "CARGO_BIN_NAME" | "OUT_DIR" | "CARGO_TARGET_TMPDIR")
@@ -146,14 +158,12 @@ pub fn inputs_of_build_script(
         if !path.exists() {
             return Err(AlwaysRuns { path });
         }
-        if package.pins(&path) {
-            continue;
+        inputs.extend(package.inputs_of_reading(&path, path.is_dir(), roots));
+        if package.way(&path) == Some(Way::Within) {
+            for link in links_below(&path) {
+                inputs.extend(package.inputs_of_reading(&link, link.is_dir(), roots));
+            }
         }
-        let hidden = roots.hide(&path);
-        inputs.insert(match path.is_dir() {
-            true => DynamicInput::Directory { path: hidden },
-            false => DynamicInput::File { path: hidden },
-        });
     }
     if findings.rerun_if_changed.is_empty() && findings.rerun_if_env_changed.is_empty() && !package.immutable {
         inputs.insert(DynamicInput::PackageTree { path: roots.hide(package.root) });
@@ -272,29 +282,38 @@ fn system_libraries(
 ) -> Vec<DynamicInput> {
     let (own, foreign): (Vec<_>, Vec<_>) =
         search.iter().partition(|directory| package.pins(directory) || directory.as_str().is_empty());
-    let hidden: Vec<_> = foreign.into_iter().map(|directory| roots.hide(directory)).collect();
-    let is_own = |library: &NativeLibrary| {
+    let mut inputs = Vec::new();
+    let mut hidden = Vec::new();
+    for directory in foreign {
+        let way = package.way(directory);
+        inputs.extend(way.iter().flat_map(|way| way.places(roots)));
+        hidden.push(roots.hide(match &way {
+            Some(Way::Out { path, .. }) => path,
+            _ => directory,
+        }));
+    }
+    let own_files = |library: &NativeLibrary| -> Vec<Utf8PathBuf> {
         let file_names = [format!("lib{}.a", library.name), format!("lib{}.so", library.name)];
-        let wants_shared = library.kind.as_deref() == Some("dylib");
-        own.iter().any(|directory| {
-            file_names.iter().enumerate().any(|(shared, file)| {
-                // Of a library that was built statically, the system's shared one is another library.
-                (!wants_shared || shared == 1) && directory.join(file).exists()
-            })
-        })
+        // Of a library that was built statically, the system's shared one is another library.
+        let own_names = if library.kind.as_deref() == Some("dylib") { &file_names[1..] } else { &file_names };
+        let files = own.iter().flat_map(|directory| own_names.iter().map(|name| directory.join(name)));
+        files.filter(|file| file.exists()).collect()
     };
-    let libraries = libraries.iter().filter(|library| {
+    for library in libraries {
         let kind = library.kind.as_deref().unwrap_or("dylib");
         let is_base = is_base_library(&library.name) && !kind.starts_with("static");
-        !is_base && !kind.starts_with("link-arg") && !is_own(library)
-    });
-    libraries
-        .map(|library| DynamicInput::SystemLibrary {
-            kind: library.kind.clone().unwrap_or_else(|| "dylib".to_owned()),
-            name: library.name.clone(),
-            search: hidden.clone(),
-        })
-        .collect()
+        if is_base || kind.starts_with("link-arg") {
+            continue;
+        }
+        let files = own_files(library);
+        if files.is_empty() {
+            let (kind, name) = (kind.to_owned(), library.name.clone());
+            inputs.push(DynamicInput::SystemLibrary { kind, name, search: hidden.clone() });
+        }
+        // What is called own may be a link to a library that lies elsewhere.
+        inputs.extend(files.iter().flat_map(|file| package.inputs_of_reading(file, false, roots)));
+    }
+    inputs
 }
 
 fn parse_library(text: &str) -> NativeLibrary {

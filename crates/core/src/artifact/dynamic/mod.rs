@@ -12,6 +12,7 @@ mod pkg_config;
 mod sources;
 mod tools;
 mod tree;
+mod ways_out;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -27,6 +28,7 @@ pub use self::collected::{
 pub use self::evaluate::{EvaluateError, Evaluator, FileHasher, TableVariable, matching_files};
 pub use self::host::HostFacts;
 pub use self::sources::source_digest;
+pub(crate) use self::ways_out::Way;
 use super::RootKind;
 use super::binary_facts::LibraryVersion;
 use crate::digest::ContentDigest;

@@ -10,7 +10,7 @@ use std::io;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::binary_facts::BinaryFacts;
-use crate::artifact::dynamic::inputs_of_binary;
+use crate::artifact::dynamic::{Way, inputs_of_binary};
 use crate::artifact::scan::{FileReferences, HideError, PLACEHOLDER_START, Scanner, hide_in_text, named_roots};
 use crate::artifact::{ArtifactFile, FileClass, RunOutput};
 use crate::cargo::dep_info::RustcDepInfo;
@@ -142,6 +142,9 @@ impl Gatherer<'_, '_> {
             Err(_) => String::new(),
         };
         self.files.push(files.stdout.clone());
+        if files.out.is_symlink() {
+            return Err(NotKept::Unstable { what: format!("{} is no directory of its own", files.out) });
+        }
         if files.out.is_dir() {
             self.directory(&files.out, Utf8Path::new(""))?;
         }
@@ -181,6 +184,10 @@ impl Gatherer<'_, '_> {
                 self.file(entry.path(), path, true)?;
             } else if kind.is_symlink() {
                 let target = entry.path().read_link_utf8().map_err(failed)?;
+                // Where directories lie elsewhere, a relative link leads to another place.
+                if let Some(Way::Out { relative: true, .. }) = Way::of(&[root], entry.path()) {
+                    self.bound.extend(self.context.roots.iter().map(|(kind, _)| kind));
+                }
                 let target = self.hidden(target.as_str())?;
                 self.links.push((path, target));
             } else {
