@@ -58,13 +58,12 @@ impl Session {
         settings: &Settings,
         refused: &BTreeSet<Utf8PathBuf>,
     ) -> Option<Utf8PathBuf> {
-        // Rustc takes the last prefix that fits, so the most specific comes last.
-        let mut remaps: Vec<PathRemap> = build
+        // Compilers ask the system for the directory that they run in, and it says what that is behind links.
+        let remaps = build
             .roots
             .iter()
-            .filter_map(|(kind, path)| Some(PathRemap { from: path.to_owned(), to: kind.remapped()?.to_owned() }))
-            .collect();
-        remaps.reverse();
+            .chain(build.roots.behind_links())
+            .filter_map(|(kind, path)| Some(PathRemap { from: path.to_owned(), to: kind.remapped()?.to_owned() }));
         let mut session = RecorderSession::new(self.records.clone(), remaps, wrapper);
         if !settings.remap_members {
             let members = build.graph.packages.iter().filter(|package| package.is_path());

@@ -330,5 +330,5 @@ fn roots(
         entries.push((RootKind::Sysroot, toolchain.sysroot.clone()));
     }
     entries.extend(launcher.map(|directory| (RootKind::Launcher, directory)));
-    Roots::new(entries)
+    Roots::new(entries).following_links()
 }

@@ -3,6 +3,8 @@
 #![cfg(unix)]
 
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 use nixcache_tests::{Machine, Workspace};
 
@@ -44,7 +46,7 @@ fn what_lies_behind_a_link_in_a_scripts_directory_is_an_input_by_content() {
     // What is behind a link that lies outside counts, too.
     workspace.write("shared/other.txt", "other");
     fs::remove_file(workspace.path("shared/data.txt")).unwrap();
-    std::os::unix::fs::symlink("other.txt", workspace.path("shared/data.txt")).unwrap();
+    symlink("other.txt", workspace.path("shared/data.txt")).unwrap();
     workspace.miss(&["build"], &["app 0.1.0"]);
     assert_eq!(workspace.run_output("debug/app"), "other");
     second.write("shared/data.txt", "one");
@@ -130,4 +132,99 @@ fn generated_code_that_names_sources_by_a_relative_path_follows_them() {
         workspace.build(&["build"]);
         assert_eq!(workspace.run_output("debug/app"), text);
     }
+}
+
+/// A program that shows what its build script found behind links, in generated code and in a directive.
+fn follower(machine: &Machine, name: &str) -> Workspace {
+    let workspace = machine.workspace(name);
+    workspace
+        .package(
+            "",
+            "[workspace]\n",
+            "include!(concat!(env!(\"OUT_DIR\"), \"/places.rs\"));
+fn main() { println!(\"{}\\n{}\\n{HOME}\", OUT, env!(\"OUT\")) }
+",
+        )
+        .write(
+            "build.rs",
+            "fn main() {
+    println!(\"cargo::rerun-if-changed=build.rs\");
+    let place = |name| std::fs::canonicalize(std::env::var(name).unwrap()).unwrap();
+    let (out, home) = (place(\"OUT_DIR\"), place(\"CARGO_HOME\"));
+    let code = format!(\"const OUT: &str = {out:?}; const HOME: &str = {home:?};\");
+    std::fs::write(out.join(\"places.rs\"), code).unwrap();
+    println!(\"cargo::rustc-env=OUT={}\", out.display());
+}
+",
+        );
+    workspace
+}
+
+/// Puts a link to an empty directory in place of another.
+fn link(place: &Path, directory: &Path) {
+    let _ = fs::remove_dir_all(directory);
+    fs::create_dir_all(directory).unwrap();
+    let _ = fs::remove_file(place);
+    symlink(directory, place).unwrap();
+}
+
+#[test]
+fn a_target_directory_behind_a_link_is_a_hit_only_where_the_link_leads() {
+    let machine = Machine::new();
+    let workspace = follower(&machine, "first/app");
+    let second = workspace.checkout("second/app");
+    let shows = |workspace: &Workspace, real: &Path| {
+        workspace.run_output("debug/app").lines().take(2).all(|line| Path::new(line).starts_with(real))
+    };
+    let real = |name: &str| machine.root().join(name);
+    link(&workspace.target(), &real("one"));
+    workspace.nixcache(&["build"]).succeed();
+    link(&workspace.target(), &real("one"));
+    workspace.nixcache(&["build"]).restores_everything();
+    workspace.assert_nothing_to_do(&["build"]);
+    assert!(shows(&workspace, &real("one")), "{}", workspace.run_output("debug/app"));
+    for (workspace, name) in [(&second, "two"), (&workspace, "three")] {
+        link(&workspace.target(), &real(name));
+        workspace.nixcache(&["build"]).succeed();
+        assert!(shows(workspace, &real(name)), "{}", workspace.run_output("debug/app"));
+    }
+}
+
+#[test]
+fn a_cargo_home_behind_a_link_is_a_hit_only_where_the_link_leads() {
+    let machine = Machine::new();
+    let home = machine.root().join("home-link");
+    let workspace = follower(&machine, "first/app").with_env("CARGO_HOME", &home);
+    for name in ["one", "two"] {
+        let real = machine.root().join(name);
+        link(&home, &real);
+        workspace.build(&["build"]);
+        assert_eq!(workspace.run_output("debug/app").lines().last(), real.to_str());
+        workspace.hit(&["build"]);
+    }
+}
+
+#[test]
+fn what_names_no_place_is_shared_with_a_target_directory_behind_a_link() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("first/app");
+    workspace.package("part", "", "pub fn part<T: Default>() -> T { T::default() }\n").package(
+        "",
+        "[dependencies]\npart = { path = \"part\" }\n[workspace]\n",
+        "fn main() { println!(\"{}\", part::part::<u32>()) }\n",
+    );
+    let relink = || link(&workspace.target(), &machine.root().join("real"));
+    relink();
+    workspace.nixcache(&["build"]).builds(&["app 0.1.0", "part 0.1.0"]);
+    let second = workspace.checkout("second/app");
+    second.hit(&["build"]);
+    second.edit("part/src/lib.rs", "part", "more");
+    second.edit("src/main.rs", "part::part", "part::more");
+    second.miss(&["build"], &["app 0.1.0", "part 0.1.0"]);
+    for file in ["part/src/lib.rs", "src/main.rs"] {
+        workspace.write(file, second.read(file));
+    }
+    relink();
+    workspace.nixcache(&["build"]).restores_everything();
+    workspace.assert_nothing_to_do(&["build"]);
 }

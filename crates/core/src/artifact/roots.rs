@@ -59,6 +59,9 @@ impl RootKind {
 pub struct Roots {
     /// Most specific first, so that the build directory inside the workspace is found before the workspace.
     entries: Vec<(RootKind, Utf8PathBuf)>,
+    /// What those are called that are reached through links, once the links have been followed. No placeholder ever
+    /// stands for such a name, which would be put back as the other one.
+    behind_links: Vec<(RootKind, Utf8PathBuf)>,
 }
 
 impl Roots {
@@ -68,7 +71,27 @@ impl Roots {
         entries.sort_by(|(kind, path), (other_kind, other)| {
             other.as_str().len().cmp(&path.as_str().len()).then(kind.cmp(other_kind))
         });
-        Self { entries }
+        Self { entries, behind_links: Vec::new() }
+    }
+
+    /// The same roots, with the names that they have behind links on this machine. A script that follows links writes
+    /// these down, and the recorded paths of compilers can begin with them.
+    #[must_use]
+    pub fn following_links(mut self) -> Self {
+        let followed = self.entries.iter().filter_map(|(kind, path)| Some((*kind, follow(path)?)));
+        let other = followed.filter(|(kind, path)| self.get(*kind) != Some(path) && !is_system_prefix(*kind, path));
+        self.behind_links = other.collect();
+        self
+    }
+
+    /// The other names of roots that are reached through links.
+    pub fn behind_links(&self) -> impl Iterator<Item = (RootKind, &Utf8Path)> {
+        self.behind_links.iter().map(|(kind, path)| (*kind, path.as_path()))
+    }
+
+    /// The roots that a path lies in by such another name.
+    pub fn reached_behind_links(&self, path: &Utf8Path) -> impl Iterator<Item = RootKind> {
+        self.behind_links().filter(move |(_, root)| path.starts_with(root)).map(|(kind, _)| kind)
     }
 
     /// The directory that stands behind `kind`, if this build has one.
@@ -107,6 +130,17 @@ impl Roots {
 /// for reasons that have nothing to do with the compiler, and it is in the same place wherever it is.
 fn is_system_prefix(kind: RootKind, path: &Utf8Path) -> bool {
     kind == RootKind::Sysroot && matches!(path.as_str(), "/" | "/usr" | "/usr/local")
+}
+
+/// The path without links, as far as it exists.
+fn follow(path: &Utf8Path) -> Option<Utf8PathBuf> {
+    let mut above = path.ancestors();
+    above.find_map(|above| Some((above.canonicalize_utf8().ok()?, path.strip_prefix(above).ok()?))).map(
+        |(followed, rest)| match rest.as_str() {
+            "" => followed,
+            _ => followed.join(rest),
+        },
+    )
 }
 
 fn join(root: &str, rest: &Utf8Path) -> Utf8PathBuf {

@@ -247,6 +247,10 @@ pub(super) fn gather<L: Lookup>(
         inputs.extend(inputs_of_bound_roots(root_of(context.roots, package.root())));
     }
 
+    // What is named as it is called behind links is only there while the links lead there.
+    let behind_links: BTreeSet<_> = inputs.iter().flat_map(|input| roots_behind_links(input, context.roots)).collect();
+    inputs.extend(inputs_of_bound_roots(behind_links));
+
     let mut dynamic = Vec::with_capacity(inputs.len());
     for input in inputs {
         let value = lookup.value(index, &input);
@@ -392,6 +396,23 @@ impl Gatherer<'_, '_> {
         }
         Ok(inputs)
     }
+}
+
+/// The roots that an input names as they are called behind links.
+fn roots_behind_links(input: &DynamicInput, roots: &Roots) -> BTreeSet<RootKind> {
+    let paths = match input {
+        DynamicInput::File { path }
+        | DynamicInput::Directory { path }
+        | DynamicInput::Glob { path, .. }
+        | DynamicInput::PackageTree { path } => std::slice::from_ref(path),
+        DynamicInput::SystemLibrary { search, .. } | DynamicInput::NeededLibrary { search, .. } => search,
+        DynamicInput::Variable { .. }
+        | DynamicInput::Tool { .. }
+        | DynamicInput::BoundRoot { .. }
+        | DynamicInput::Glibc { .. } => &[],
+    };
+    let revealed = paths.iter().filter_map(|path| roots.reveal(path));
+    revealed.flat_map(|path| roots.reached_behind_links(&path).collect::<Vec<_>>()).collect()
 }
 
 /// The root that a directory lies below.

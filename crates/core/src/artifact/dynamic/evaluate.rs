@@ -167,7 +167,14 @@ impl Evaluator {
             }
             DynamicInput::SystemLibrary { kind, name, search } => self.system_library(kind, name, search),
             DynamicInput::BoundRoot { root } => Ok(match self.roots.get(*root) {
-                Some(path) => present(KeyHasher::new("bound-root/1").field("path", path.as_str())),
+                Some(path) => {
+                    let mut hasher = KeyHasher::new("bound-root/1");
+                    hasher.field("path", path.as_str());
+                    for (_, path) in self.roots.behind_links().filter(|(kind, _)| kind == root) {
+                        hasher.field("behind-links", path.as_str());
+                    }
+                    present(&hasher)
+                }
                 None => InputValue::Absent,
             }),
             DynamicInput::Glibc { at_least } => Ok(satisfied(self.host.glibc.as_ref() >= Some(at_least))),

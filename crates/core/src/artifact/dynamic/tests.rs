@@ -266,6 +266,25 @@ fn a_bound_root_counts_by_its_place() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_bound_root_counts_by_its_place_behind_links() {
+    let host = Host::new();
+    host.write("one/x", "");
+    host.write("two/x", "");
+    let value = |target: &str| {
+        let link = host.root.join("link");
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink(target, &link).unwrap();
+        let roots = Roots::new([(RootKind::Workspace, link)]).following_links();
+        let facts = HostFacts { glibc: None, loader_directories: Vec::new(), link_directories: Vec::new() };
+        let evaluator = Evaluator::new(&host.environment, BTreeMap::new(), &roots, facts);
+        evaluator.value(&DynamicInput::BoundRoot { root: RootKind::Workspace }, &BTreeMap::new()).unwrap()
+    };
+    assert_eq!(value("one"), value("one"));
+    assert_ne!(value("one"), value("two"));
+}
+
+#[test]
 fn many_threads_get_one_answer() {
     let host = Host::new();
     for number in 0..50 {

@@ -95,6 +95,8 @@ enum Form {
     Plain,
     /// As sources, make files or URLs may write it.
     Escaped,
+    /// By the name that it has behind links.
+    Behind,
     /// Its beginning alone, in machine code.
     Fragment,
 }
@@ -115,7 +117,8 @@ impl Scanner {
     /// for that root; not that of another, as all homes begin alike.
     pub fn wary(roots: &Roots, named: &BTreeSet<RootKind>) -> Self {
         let mut needles = Vec::new();
-        for (kind, path) in roots.iter() {
+        let names = roots.iter().map(|(kind, path)| (kind, path, Form::Plain));
+        for (kind, path, form) in names.chain(roots.behind_links().map(|(kind, path)| (kind, path, Form::Behind))) {
             // A root of `/` would be found everywhere, and says nothing.
             let Some(path) = searchable(path) else { continue };
             let mut add = |bytes: &[u8], form| {
@@ -123,7 +126,7 @@ impl Scanner {
                 needles.push(Needle { kind, finder, bytes: bytes.to_owned(), form });
             };
             for (position, text) in text::forms(path).into_iter().enumerate() {
-                add(text.as_bytes(), if position == 0 { Form::Plain } else { Form::Escaped });
+                add(text.as_bytes(), if position == 0 { form } else { Form::Escaped });
             }
             if named.contains(&kind) && path.as_str().len() > FRAGMENT {
                 add(&path.as_str().as_bytes()[..FRAGMENT], Form::Fragment);
@@ -190,7 +193,7 @@ impl Scanner {
             needles.filter(|needle| needle.finder.find(text.as_bytes()).is_some()).map(|needle| needle.kind)
         };
         let roots: BTreeSet<_> = occurring(Form::Plain).collect();
-        let escaped: BTreeSet<_> = occurring(Form::Escaped).collect();
+        let escaped: BTreeSet<_> = occurring(Form::Escaped).chain(self.behind_links(text)).collect();
         if roots.is_empty() && escaped.is_empty() {
             return FileReferences::None;
         }
@@ -202,6 +205,29 @@ impl Scanner {
             }
             _ => FileReferences::Bound(roots.into_iter().chain(escaped).collect()),
         }
+    }
+
+    /// The roots that a text names as they are called behind links.
+    fn behind_links(&self, text: &str) -> BTreeSet<RootKind> {
+        let mut found = BTreeSet::new();
+        for needle in self.needles.iter().filter(|needle| needle.form == Form::Behind) {
+            // `/work` is behind no link where it is the end of `/home/a/work`.
+            let paths = self.roots.iter().map(|(_, path)| path.as_str().as_bytes());
+            let longer = paths.filter(|path| needle.finder.find(path).is_some_and(|at| at > 0));
+            let longer: Vec<_> = longer.map(Finder::new).collect();
+            let is_part = |at: usize| {
+                longer.iter().any(|path| {
+                    let length = path.needle().len();
+                    let start = (at + needle.bytes.len()).saturating_sub(length);
+                    let end = (at + length).min(text.len());
+                    path.find(&text.as_bytes()[start..end]).is_some()
+                })
+            };
+            if needle.finder.find_iter(text.as_bytes()).any(|at| !is_part(at)) {
+                found.insert(needle.kind);
+            }
+        }
+        found
     }
 
     fn examine_binary(&self, path: &Utf8Path, harmless: &[Range<u64>]) -> io::Result<FileReferences> {
@@ -296,7 +322,7 @@ pub fn named_roots(roots: &Roots, texts: impl IntoIterator<Item = impl AsRef<[u8
     let mut named = BTreeSet::new();
     for text in texts {
         let names = |path: &Utf8Path| memmem::find(text.as_ref(), path.as_str().as_bytes()).is_some();
-        named.extend(roots.iter().filter(|(_, path)| names(path)).map(|(kind, _)| kind));
+        named.extend(roots.iter().chain(roots.behind_links()).filter(|(_, path)| names(path)).map(|(kind, _)| kind));
     }
     named
 }

@@ -34,6 +34,55 @@ fn set(kinds: impl IntoIterator<Item = RootKind>) -> BTreeSet<RootKind> {
 }
 
 #[test]
+#[cfg(unix)]
+fn what_a_directory_is_called_behind_links_binds() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Utf8PathBuf::from_path_buf(directory.path().canonicalize().unwrap()).unwrap();
+    std::fs::create_dir_all(root.join("work/real")).unwrap();
+    // One lies in another root, the other is not there yet.
+    for (target, link) in [("real", "work/target"), ("home", "link")] {
+        std::os::unix::fs::symlink(target, root.join(link)).unwrap();
+    }
+    std::fs::create_dir(root.join("home")).unwrap();
+    let roots = Roots::new([
+        (RootKind::Workspace, root.join("work")),
+        (RootKind::BuildDirectory, root.join("work/target")),
+        (RootKind::CargoHome, root.join("link/a/.cargo")),
+    ]);
+    let scanner = Scanner::new(&roots.following_links());
+    let path = root.join("file");
+    for (text, references) in [
+        (format!("{root}/link/a/.cargo/x"), FileReferences::Text(set([RootKind::CargoHome]))),
+        (format!("{root}/work/target/x"), FileReferences::Text(set([RootKind::BuildDirectory, RootKind::Workspace]))),
+        (format!("{root}/home/a/.cargo/x"), FileReferences::Bound(set([RootKind::CargoHome]))),
+        (format!("{root}/work/real/x"), FileReferences::Bound(set([RootKind::BuildDirectory, RootKind::Workspace]))),
+        (format!("\0{root}/home/a/.cargo/x"), FileReferences::Bound(set([RootKind::CargoHome]))),
+        (format!("{root}/home/b"), FileReferences::None),
+    ] {
+        std::fs::write(&path, &text).unwrap();
+        assert_eq!(scanner.scan_file(&path).unwrap(), references, "{text}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn the_end_of_another_root_is_no_name_behind_links() {
+    let directory = tempfile::tempdir().unwrap();
+    let root = Utf8PathBuf::from_path_buf(directory.path().canonicalize().unwrap()).unwrap();
+    std::fs::create_dir_all(root.join("a")).unwrap();
+    std::os::unix::fs::symlink("a", root.join("link")).unwrap();
+    // As if `/tmp/x/a` were a link in place of what is called `/home/tmp/x/a` here.
+    let longer = Utf8PathBuf::from(format!("/home{root}/a"));
+    let roots = Roots::new([(RootKind::Workspace, root.join("link")), (RootKind::CargoHome, longer.clone())]);
+    let scanner = Scanner::new(&roots.following_links());
+    let examine = |text: &str| scanner.examine_text(text);
+    assert_eq!(examine(&format!("{longer}/x")), FileReferences::Text(set([RootKind::CargoHome])));
+    assert_eq!(examine(&format!("{root}/a/x")), FileReferences::Bound(set([RootKind::Workspace])));
+    let both = set([RootKind::CargoHome, RootKind::Workspace]);
+    assert_eq!(examine(&format!("{longer}/x {root}/a/x")), FileReferences::Bound(both));
+}
+
+#[test]
 fn paths_in_text_travel() {
     let text = "-L/home/a/work/target/debug/build/x/out -I/home/a/.cargo/registry DIR=\"/home/a/work\"\n/home/a/work.";
     let hidden = hide_in_text(text, &roots()).unwrap();
