@@ -137,3 +137,49 @@ fn a_library_below_the_target_directory_that_no_build_script_made_is_an_input() 
     build(1).restores_everything();
     assert_eq!(workspace.run_output("debug/app"), "1\n");
 }
+
+#[test]
+fn a_library_that_a_build_script_made_is_pinned_by_its_run_from_any_distance() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.package("number-sys", "links = \"number\"\n", "unsafe extern \"C\" { pub fn number() -> i32; }\n");
+    workspace.write("number-sys/number.c", "int number(void) { return 1; }\n");
+    workspace.write(
+        "number-sys/build.rs",
+        "fn main() {
+    println!(\"cargo::rerun-if-changed=number.c\");
+    let out = std::env::var(\"OUT_DIR\").unwrap();
+    let run = |program: &str, arguments: &[&str]| {
+        assert!(std::process::Command::new(program).args(arguments).status().unwrap().success());
+    };
+    run(\"cc\", &[\"-c\", \"-o\", &format!(\"{out}/number.o\"), \"number.c\"]);
+    run(\"ar\", &[\"rcD\", &format!(\"{out}/libnumber.a\"), &format!(\"{out}/number.o\")]);
+    println!(\"cargo::rustc-link-search=native={out}\");
+    println!(\"cargo::rustc-link-lib=dylib=number\");
+}
+",
+    );
+    let dependency = |name: &str| format!("[dependencies]\n{name} = {{ path = \"../{name}\" }}\n");
+    workspace.package(
+        "middle",
+        &dependency("number-sys"),
+        "pub fn number() -> i32 { unsafe { number_sys::number() } }\n",
+    );
+    workspace.package(
+        "",
+        "[dependencies]\nmiddle = { path = \"middle\" }\n[workspace]\n",
+        "fn main() { println!(\"{}\", 1 * middle::number()) }\n",
+    );
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    // The run is restored, and what is linked anew finds its library where it was put.
+    workspace.edit("src/main.rs", "1 *", "10 *");
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(workspace.run_output("debug/app"), "10\n");
+    workspace.hit(&["build"]);
+    workspace.checkout("other/app").hit(&["build"]);
+    workspace.edit("number-sys/number.c", "return 1", "return 2");
+    workspace.remove_target();
+    workspace.nixcache(&["build"]).succeed();
+    assert_eq!(workspace.run_output("debug/app"), "20\n");
+}

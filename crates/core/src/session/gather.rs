@@ -300,8 +300,12 @@ impl Gatherer<'_, '_> {
                 return Err(NotKept::Unstable { what: format!("{name} is not UTF-8") });
             }
         }
-        // Libraries of scripts reach the linker from any distance.
-        let runs = graph.iter().filter(|(_, unit)| unit.mode == CompileMode::RunCustomBuild);
+        // Libraries of scripts reach the linker from any distance. Most calls name no directory at all.
+        let invocation = &record.invocation;
+        let names_directories = invocation.search_paths.iter().any(|search| search.kind != "dependency")
+            || !(invocation.link_args.is_empty() && invocation.unstable.is_empty());
+        let is_run = |unit: &PlannedUnit| names_directories && unit.mode == CompileMode::RunCustomBuild;
+        let runs = graph.iter().filter(|(_, unit)| is_run(unit));
         let out_dirs: Vec<_> = runs.filter_map(|(index, _)| (self.run_output)(index)).map(|files| files.out).collect();
         let of_cargo: Vec<_> = layouts
             .iter()
@@ -309,7 +313,7 @@ impl Gatherer<'_, '_> {
             .flat_map(|root| [root.join("deps"), root.join("examples"), root])
             .collect();
         linker_inputs(&LinkingCall {
-            invocation: &record.invocation,
+            invocation,
             directory: &record.directory,
             roots,
             out_dirs: &out_dirs,

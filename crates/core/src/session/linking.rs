@@ -432,3 +432,150 @@ fn without_comments(text: &str) -> String {
     }
     kept + rest
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    /// What a program that is called with these arguments depends upon, as texts. `OUT_DIR` is `<root>/out`.
+    fn inputs(
+        root: &Utf8Path,
+        arguments: &[&str],
+        variables: &[(&str, &str)],
+        is_for_user: bool,
+    ) -> Result<Vec<String>, String> {
+        let arguments = [&["--crate-name=app", "--crate-type=bin", "--emit=dep-info,link"], arguments].concat();
+        let variables: BTreeMap<_, _> = variables.iter().copied().collect();
+        let found = linker_inputs(&LinkingCall {
+            invocation: &RustcInvocation::parse(&arguments),
+            directory: root,
+            roots: &Roots::new([]),
+            out_dirs: &[root.join("out")],
+            of_cargo: &[root.join("debug")],
+            variable: &|name| variables.get(name).map(|value| (*value).to_owned()),
+            is_for_user,
+        });
+        let texts = |found: BTreeSet<DynamicInput>| found.iter().map(ToString::to_string).collect::<Vec<_>>();
+        found
+            .map(texts)
+            .map_err(|error| error.to_string().replace(root.as_str(), ""))
+            .map(|texts| texts.iter().map(|text| text.replace(root.as_str(), "")).collect())
+    }
+
+    fn directory() -> (tempfile::TempDir, Utf8PathBuf) {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Utf8PathBuf::from_path_buf(directory.path().canonicalize().unwrap()).unwrap();
+        for name in ["out", "debug", "native", "tools"] {
+            fs::create_dir(root.join(name)).unwrap();
+        }
+        (directory, root)
+    }
+
+    const NATIVE: [&str; 4] =
+        ["files /native/*.a", "files /native/*.dylib", "files /native/*.lib", "files /native/*.so"];
+
+    #[test]
+    fn ordinary_calls_depend_on_nothing_here() {
+        let (_directory, root) = directory();
+        let out = format!("native={root}/out/lib");
+        let ordinary =
+            ["-L", &out, "-Ldebug", "-L/usr/lib/x", "-Clink-arg=-Wl,--as-needed", "-Clink-arg=-lm", "-Clinker=cc"];
+        assert_eq!(inputs(&root, &ordinary, &[("LIBRARY_PATH", "/usr/lib")], false).unwrap(), [""; 0]);
+        let of_archive = ["-Clink-arg=-Lnative", "-Clink-arg=-lfoo"];
+        let archive = [&["--crate-type=rlib"][..], &of_archive].concat();
+        let invocation = RustcInvocation::parse(&[&["--emit=link"][..], &archive].concat());
+        assert!(!is_linked(&invocation));
+    }
+
+    #[test]
+    fn libraries_and_directories_are_found_in_every_form() {
+        let (_directory, root) = directory();
+        let named = ["system library foo (dylib)", "system library foo (static)"];
+        let forms: [&[&str]; 8] = [
+            &["-Clink-arg=-Lnative", "-Clink-arg=-lfoo"],
+            &["-Clink-args=-L native -l foo"],
+            &["-C", "link-arg=-Wl,-Lnative,-lfoo"],
+            &["-C", "link_arg=-Wl,--library-path=native,--library,foo"],
+            &["--codegen=link-args=-Xlinker -Lnative -Xlinker -lfoo"],
+            &["-Zpre-link-args=-Lnative -lfoo"],
+            &["-Lnative=native", "-llink-arg=-lfoo"],
+            &["-Clink-arg=-lfoo", "-Clink-arg=-L", "-Clink-arg=native"],
+        ];
+        for form in forms {
+            let mut expected = NATIVE.to_vec();
+            expected.extend(named);
+            assert_eq!(inputs(&root, form, &[], false).unwrap(), expected, "{form:?}");
+        }
+        fs::write(root.join("arguments"), "-Lnative \"-lfoo\"\n").unwrap();
+        let by_file = inputs(&root, &["-Clink-arg=@arguments"], &[], false).unwrap();
+        assert!(by_file.contains(&"file /arguments".to_owned()) && by_file.contains(&named[0].to_owned()));
+        fs::write(root.join("native/libfoo.so.2"), "").unwrap();
+        let exact = inputs(&root, &["-Clink-args=-Lnative -l:libfoo.so.2"], &[], false).unwrap();
+        assert!(exact.contains(&"file /native/libfoo.so.2".to_owned()), "{exact:?}");
+    }
+
+    #[test]
+    fn what_scripts_include_counts_and_so_do_the_places_where_it_is_not() {
+        let (_directory, root) = directory();
+        fs::write(root.join("out/link.x"), "INCLUDE memory.x /* INCLUDE no.x */ SECTIONS { .text : { *(.text) } }")
+            .unwrap();
+        let arguments = ["-Lout", "-Lnative", "-Clink-arg=-Tlink.x", "-Clink-arg=-Ttext=0x1000"];
+        let refused = inputs(&root, &arguments, &[], false).unwrap_err();
+        assert!(refused.contains("memory.x"), "{refused}");
+        fs::write(root.join("native/memory.x"), "GROUP ( native/one.o AS_NEEDED ( -lfoo ) )").unwrap();
+        assert!(inputs(&root, &arguments, &[], false).unwrap_err().contains("native/one.o"));
+        fs::write(root.join("native/one.o"), b"\x7fELF").unwrap();
+        let found = inputs(&root, &arguments, &[], false).unwrap();
+        let files = ["file /link.x", "file /memory.x", "file /native/memory.x", "file /native/one.o"];
+        assert_eq!(found[..4], files, "{found:?}");
+        assert!(found.contains(&"system library foo (static)".to_owned()), "{found:?}");
+        // A library that is a script.
+        fs::write(root.join("native/memory.x"), "").unwrap();
+        fs::write(root.join("native/libbar.so"), "INPUT(/nowhere/libbar.a tools/libbar.a)").unwrap();
+        fs::write(root.join("tools/libbar.a"), "!<arch>").unwrap();
+        let found = inputs(&root, &arguments, &[], false).unwrap();
+        assert!(found.contains(&"file /tools/libbar.a".to_owned()), "{found:?}");
+        fs::write(root.join("memory.x"), "INCLUDE memory.x").unwrap();
+        assert!(inputs(&root, &arguments, &[], false).unwrap_err().contains("deeply"));
+    }
+
+    #[test]
+    fn the_programs_that_link_for_the_user_count() {
+        let (_directory, root) = directory();
+        let both = |arguments: &[&str], variables: &[(&str, &str)]| {
+            [true, false].map(|is_for_user| inputs(&root, arguments, variables, is_for_user))
+        };
+        let [user, other] = both(&["-Clink-arg=-fuse-ld=mold", "-Clinker=clang"], &[]);
+        assert_eq!(user.unwrap(), ["program clang", "program ld.mold", "program mold"]);
+        assert_eq!(other.unwrap(), [""; 0]);
+        let programs = format!("files /tools/{PROGRAMS}");
+        let compiler_path = [("COMPILER_PATH", "tools")];
+        let [user, other] = both(&[], &compiler_path);
+        assert_eq!((user.unwrap(), other.unwrap()), (vec![programs.clone()], Vec::new()));
+        let [user, other] = both(&["-Clink-arg=-Btools", "-Clink-arg=-Wl,-Bstatic"], &[]);
+        let (user, other) = (user.unwrap(), other.unwrap());
+        assert!(user.contains(&programs) && !other.contains(&programs), "{user:?}");
+        assert!([user, other].iter().all(|inputs| inputs.contains(&"files /tools/*.o".to_owned())));
+        let [user, other] = both(&["-Clinker=./script"], &[]);
+        assert!(user.unwrap_err().contains("no linker") && other.unwrap_err().contains("no linker"));
+        fs::write(root.join("script"), "").unwrap();
+        for found in both(&["-C", "linker=./script"], &[]) {
+            assert_eq!(found.unwrap(), ["file /script"]);
+        }
+        assert!(both(&[], &[("GCC_EXEC_PREFIX", "tools/")]).iter().all(Result::is_err));
+    }
+
+    #[test]
+    fn all_libraries_of_the_library_path_count() {
+        let (_directory, root) = directory();
+        let found = inputs(&root, &[], &[("LIBRARY_PATH", "native:/usr/lib")], false).unwrap();
+        let mut expected = NATIVE.to_vec();
+        expected.insert(2, "files /native/*.o");
+        expected.sort_unstable();
+        let mut found_sorted = found;
+        found_sorted.sort_unstable();
+        assert_eq!(found_sorted, expected);
+    }
+}
