@@ -247,8 +247,8 @@ proptest! {
 
     #[test]
     fn a_changed_byte_is_an_error_or_another_narinfo(narinfo in any_narinfo(), position: proptest::sample::Index, bit in 0_u8..8) {
-        // Without references the field says the same as no field.
-        prop_assume!(!narinfo.references.is_empty());
+        // Fields that say the same as no field: without references, and bzip2, which is Nix's default.
+        prop_assume!(!narinfo.references.is_empty() && narinfo.compression != Compression::Bzip2);
         let mut bytes = narinfo.to_string().into_bytes();
         bytes[position.index(narinfo.to_string().len())] ^= 1 << bit;
         prop_assert_ne!(NarInfo::parse(&bytes, Asked::Anything), Ok(narinfo));
