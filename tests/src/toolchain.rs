@@ -71,12 +71,12 @@ impl Toolchain {
         fs::create_dir_all(&binaries).unwrap();
         for tool in ["rustc", "rustdoc", "clippy-driver"] {
             if self.tool(tool).exists() {
-                script(&binaries.join(tool), &guard_script(tool, &self.tool(tool)));
+                script(&binaries.join(tool), &guard_script(directory, tool, &self.tool(tool)));
             }
         }
         let c_tools = C_TOOLS.into_iter().filter(|_| self.guards_c);
         for (tool, real) in c_tools.filter_map(|tool| Some((tool, in_path(tool)?))) {
-            script(&binaries.join(tool), &guard_script(tool, &real));
+            script(&binaries.join(tool), &guard_script(directory, tool, &real));
         }
         for tool in ["cargo", "cargo-clippy"] {
             let real = fs::canonicalize(self.tool(tool)).unwrap_or_else(|_| self.tool(tool));
@@ -121,12 +121,10 @@ fn in_path(name: &str) -> Option<PathBuf> {
     crate::machine::SYSTEM_PATH.map(|directory| Path::new(directory).join(name)).into_iter().find(|path| path.is_file())
 }
 
-fn guard_script(tool: &str, real: &Path) -> String {
+fn guard_script(directory: &Path, tool: &str, real: &Path) -> String {
     // Not any `sh`: dash takes variables such as `CARGO_BIN_EXE_cargo-nixcache` away, as no shell could name them.
     format!(
-        // Without its own place in it: the content of what is run as rustc is an input.
         r#"#!/bin/bash
-own="${{BASH_SOURCE[0]%/*}}/.."
 name='' kind='' previous=''
 [ "$*" = -v ] && exec '{real}' -v
 for argument do
@@ -140,8 +138,8 @@ for argument do
     esac
     previous=$argument
 done
-echo "{tool} $name$kind" >> "$own/calls"
-read -r mode < "$own/mode"
+echo "{tool} $name$kind" >> '{directory}/calls'
+read -r mode < '{directory}/mode'
 case "$mode-{tool}" in
     Work-*|OnlyRustdoc-rustdoc) exec '{real}' "$@" ;;
 esac
@@ -149,6 +147,7 @@ echo "guard: {tool} was called for $name$kind" >&2
 exit 86
 "#,
         real = real.display(),
+        directory = directory.display(),
     )
 }
 

@@ -42,7 +42,6 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
     BuildFacts {
         rustc_version: toolchain.verbose_version.clone(),
         toolchain_identity: toolchain_identity(toolchain, sources.platforms),
-        rustc_program: rustc_program(toolchain),
         cargo_version: toolchain.cargo_version.clone(),
         layout: format!("{:?}", sources.layout),
         cfg: sources
@@ -96,19 +95,6 @@ fn toolchain_identity(toolchain: &Toolchain, platforms: &[CompilePlatform]) -> S
         }
     }
     identity
-}
-
-/// The program that is run as rustc, where it isn't the toolchain's own: a script may add flags that no question about
-/// its version shows. By content alone, so that one toolchain at two places stays one.
-fn rustc_program(toolchain: &Toolchain) -> Option<String> {
-    let own = toolchain.sysroot.join("bin").join(format!("rustc{}", std::env::consts::EXE_SUFFIX));
-    let real = |path: &Utf8Path| path.canonicalize_utf8().ok();
-    let program = real(&toolchain.rustc);
-    if program.is_some() && program == real(&own) {
-        return None;
-    }
-    let content = program.and_then(|program| std::fs::read(program).ok());
-    Some(content.map_or_else(|| toolchain.rustc.to_string(), |bytes| ContentDigest::of(&bytes).to_string()))
 }
 
 /// Whether a variable tells C compilers to compile for the processor at hand (`CFLAGS`, `TARGET_CXXFLAGS`,

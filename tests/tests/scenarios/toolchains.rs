@@ -33,38 +33,6 @@ fn nightly_has_artifacts_of_its_own() {
 }
 
 #[test]
-fn a_script_that_is_run_as_rustc_is_an_input_by_content() {
-    let machine = Machine::new();
-    let workspace = machine.workspace("app");
-    let source = "fn main() {
-    let more = std::hint::black_box(255_u8);
-    std::panic::set_hook(Box::new(|_| ()));
-    println!(\"{}\", std::panic::catch_unwind(|| more + 1).is_err());
-}
-";
-    workspace.package("", "[workspace]\n", source);
-    let write = |file: &str, more: &str| {
-        let script = machine.root().join(file);
-        std::fs::write(&script, format!("#!/bin/sh\nexec rustc \"$@\"{more}\n")).unwrap();
-        std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-        workspace.with_env("RUSTC", &script)
-    };
-    let plain = write("script", "");
-    plain.build(&["build"]);
-    plain.hit(&["build"]);
-    assert_eq!(plain.run_output("debug/app"), "true\n");
-    // The same script at another place.
-    write("copy", "").hit(&["build"]);
-    // No question shows it: neither `-vV` nor the `cfg`s.
-    let changed = write("script", " -Coverflow-checks=off");
-    changed.miss(&["build"], &["app 0.1.0"]);
-    assert_eq!(changed.run_output("debug/app"), "false\n");
-    changed.hit(&["build"]);
-    write("script", "").hit(&["build"]);
-    assert_eq!(plain.run_output("debug/app"), "true\n");
-}
-
-#[test]
 fn the_new_directory_layout_and_the_old_one_share_what_was_built() {
     const TEST: &str = "the_new_directory_layout_and_the_old_one_share_what_was_built";
     let Some(nightly) = Toolchain::nightly() else { return skipped(TEST, "a nightly toolchain") };

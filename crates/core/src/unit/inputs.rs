@@ -24,8 +24,6 @@ pub struct BuildFacts {
     pub rustc_version: String,
     /// The toolchain's libraries, by name and size: two builds of one release differ here.
     pub toolchain_identity: String,
-    /// The content of the program that is run as rustc, where that is not the toolchain's own.
-    pub rustc_program: Option<String>,
     /// `cargo -vV`, release and commit.
     pub cargo_version: String,
     /// Cargo's directory layout: fingerprints hold layout paths.
@@ -137,13 +135,9 @@ pub const TABLE: &[Input] = &[
     planned(
         "rustc",
         "all",
-        "another compiler, or a script that runs it otherwise, writes other code, and metadata that ours cannot read",
+        "another compiler writes other code, and metadata that ours cannot read",
         "toolchains",
-        |context| {
-            let BuildFacts { rustc_version, toolchain_identity, rustc_program, .. } = context.build;
-            let script = rustc_program.as_ref().map(|program| format!("\n{program}")).unwrap_or_default();
-            Some(format!("{rustc_version}\n{toolchain_identity}{script}"))
-        },
+        |context| Some(format!("{}\n{}", context.build.rustc_version, context.build.toolchain_identity)),
     ),
     planned("cargo", "all", "fingerprints and unit hashes differ between releases of cargo", "toolchains", |context| {
         Some(context.build.cargo_version.clone())

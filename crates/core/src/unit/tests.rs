@@ -91,10 +91,9 @@ fn app(graph: &UnitGraph, facts: &BuildFacts) -> UnitInputs {
 
 type Change = fn(&mut UnitGraph, &mut BuildFacts);
 
-const CHANGES: [(&str, Change); 26] = [
+const CHANGES: [(&str, Change); 25] = [
     ("rustc", |_, facts| facts.rustc_version.push('x')),
     ("rustc", |_, facts| facts.toolchain_identity.push('x')),
-    ("rustc", |_, facts| facts.rustc_program = Some("x".to_owned())),
     ("cargo", |_, facts| facts.cargo_version.push('x')),
     ("layout", |_, facts| facts.layout.push('x')),
     ("package", |graph, _| graph.packages[1].version.push('1')),
