@@ -1,7 +1,7 @@
 //! The directory of one build: what the recorder is told, and where it writes what it saw.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use camino::Utf8PathBuf;
 use nixcache_core::cargo::record::{PathRemap, RecorderSession};
@@ -16,20 +16,13 @@ pub(crate) struct Session {
     pub(crate) records: Utf8PathBuf,
     /// When the build began, by the clock of that file system.
     pub(crate) started: SystemTime,
-    /// A time from before the plan was made, by the same clock.
-    pub(crate) planned: SystemTime,
 }
 
-/// Clocks of file systems move in steps: what is written next can bear the same time, and cargo takes only what is later
-/// for newer.
-const STEP: Duration = Duration::from_millis(10);
-
 impl Session {
-    /// Makes the directory. A dry run has none. `began` is from before the plan was made.
-    pub(crate) fn begin(build: &PlannedBuild, began: Instant, dry_run: bool) -> std::io::Result<Self> {
+    /// Makes the directory. A dry run has none.
+    pub(crate) fn begin(build: &PlannedBuild, dry_run: bool) -> std::io::Result<Self> {
         if dry_run {
-            let started = SystemTime::now();
-            return Ok(Self { directory: None, records: Utf8PathBuf::new(), started, planned: started });
+            return Ok(Self { directory: None, records: Utf8PathBuf::new(), started: SystemTime::now() });
         }
         for layout in &build.layouts {
             layout.create_directories().map_err(std::io::Error::other)?;
@@ -41,8 +34,8 @@ impl Session {
         // The stamp is taken from the file system: its clock can be behind the system's.
         let stamp = directory.join("started");
         std::fs::write(&stamp, b"")?;
-        let now = std::fs::metadata(&stamp)?.modified()?;
-        Ok(Self { directory: Some(directory), records, started: now - STEP, planned: now - began.elapsed() })
+        let started = std::fs::metadata(&stamp)?.modified()?;
+        Ok(Self { directory: Some(directory), records, started })
     }
 
     /// Where cargo's output goes if nobody is to see it at once.

@@ -91,7 +91,7 @@ impl Build<'_> {
         summary.units.passed_through = summary.passed_through.len() as u64;
         let code = match &planned {
             Some(build) => match &store {
-                Ok(store) => self.cached(build, store, &report, &machine, began, &mut summary),
+                Ok(store) => self.cached(build, store, &report, &machine, &mut summary),
                 Err(error) => {
                     report.warning(&format!("nothing is cached: {}", chain(error)));
                     self.plain(&environment, &report, &mut summary)
@@ -119,13 +119,12 @@ impl Build<'_> {
         store: &LocalStore,
         report: &Report,
         machine: &MachineCache,
-        began: Instant,
         summary: &mut Summary,
     ) -> Outcome {
         summary.units.planned = build.graph.units.len() as u64;
         let remote = if self.dry_run { None } else { self.remote(build, report) };
         let stores = Stores { local: store, caches: remote.as_ref() };
-        let mut prepared = match self.prepare(build, stores, began, report, summary) {
+        let mut prepared = match self.prepare(build, stores, report, summary) {
             Ok(prepared) => prepared,
             Err(why) => {
                 report.warning(&format!("nothing is cached: {why}"));

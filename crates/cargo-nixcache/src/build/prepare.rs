@@ -24,13 +24,12 @@ impl Build<'_> {
         &self,
         build: &PlannedBuild,
         stores: Stores<'_>,
-        planned: Instant,
         report: &Report,
         summary: &mut Summary,
     ) -> Result<PreparedBuild, String> {
         let Stores { local: store, caches } = stores;
         let began = Instant::now();
-        let session = Session::begin(build, planned, self.dry_run).map_err(|error| chain(&error))?;
+        let session = Session::begin(build, self.dry_run).map_err(|error| chain(&error))?;
         let lease = store.lease().map_err(|error| chain(&error))?;
         let profile = build.layouts[0].profile().to_owned();
         let mut ledger = Ledger::read(build.build_directory(), &profile);

@@ -115,7 +115,6 @@ fn build_and_collect(
         workspace_root: &build.workspace_root,
         immutable: &build.immutable,
         started: prepared.session.started,
-        planned: prepared.session.planned,
         environment: &build.environment,
         variable: &|name| build.variable(name),
         host: &build.toolchain.host,

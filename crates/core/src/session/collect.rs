@@ -58,8 +58,6 @@ pub struct CollectContext<'a> {
     pub immutable: &'a [Utf8PathBuf],
     /// When the build began, by the clock of the build directory's file system.
     pub started: SystemTime,
-    /// A time from before the plan was made, by the same clock.
-    pub planned: SystemTime,
     /// The environment that cargo gets.
     pub environment: &'a Environment,
     /// The value of a variable in what cargo starts: `[env]` of the configuration counts.
@@ -354,7 +352,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         };
         let key = unit_key(graph, inputs, index, pin).ok_or(NotKept::Dependency)?;
         // What cargo read may then be another manifest than the one in the key.
-        if let Some(path) = context.planned_from.iter().find(|path| is_newer(path, context.planned)) {
+        if let Some(path) = context.planned_from.iter().find(|path| is_newer(path, context.started)) {
             return Err(NotKept::Unstable { what: format!("{path} changed after the plan was made") });
         }
 
