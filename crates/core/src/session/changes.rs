@@ -20,9 +20,9 @@ pub(super) fn changed_since(input: &DynamicInput, roots: &Roots, package_root: &
         DynamicInput::File { path } => roots.reveal(path).is_some_and(|path| {
             // A directory on the way may have been another one: its own change time tells.
             // `package/../texts` is no way through the package, but to what is above it.
-            let path = absolute(package_root, &path);
+            let clean = absolute(package_root, &path);
             let way =
-                path.ancestors().skip(1).take_while(|above| *above != package_root && above.starts_with(package_root));
+                clean.ancestors().skip(1).take_while(|above| *above != package_root && above.starts_with(package_root));
             is_newer(&path, since) || way.into_iter().any(|above| is_newer(above, since))
         }),
         DynamicInput::Glob { path, pattern } => roots.reveal(path).is_some_and(|path| {
