@@ -56,7 +56,9 @@ pub(super) fn linker_inputs(call: &LinkingCall<'_>) -> Result<BTreeSet<DynamicIn
     if !invocation.emit.iter().any(|kind| kind == "link") {
         return Ok(BTreeSet::new());
     }
-    let mut linking = Linking { call, inputs: BTreeSet::new(), directories: Vec::new(), libraries: BTreeSet::new() };
+    let (inputs, directories) = (BTreeSet::new(), Vec::new());
+    let mut linking =
+        Linking { call, inputs, directories, libraries: BTreeSet::new(), response_files: BTreeSet::new() };
     // rustc itself takes static libraries out of these, also for what is not linked.
     for search in invocation.search_paths.iter().filter(|search| matches!(search.kind.as_str(), "native" | "all")) {
         linking.directories.push(linking.absolute(search.path.as_str()));
@@ -108,6 +110,8 @@ struct Linking<'a, 'c> {
     directories: Vec<Utf8PathBuf>,
     /// The libraries that are asked for by name.
     libraries: BTreeSet<String>,
+    /// The files with more arguments, as far as they were read.
+    response_files: BTreeSet<Utf8PathBuf>,
 }
 
 impl Linking<'_, '_> {
@@ -117,8 +121,7 @@ impl Linking<'_, '_> {
 
     /// Where a path leads that begins in an `OUT_DIR`, whose files the key has already.
     fn way(&self, path: &Utf8Path) -> Option<Way> {
-        let out_dirs: Vec<_> = self.call.out_dirs.iter().map(Utf8PathBuf::as_path).collect();
-        Way::of(&out_dirs, path)
+        Way::of(self.call.out_dirs, path)
     }
 
     fn is_pinned(&self, path: &Utf8Path) -> bool {
@@ -188,7 +191,7 @@ impl Linking<'_, '_> {
             {
                 self.driver_directory(&directory);
             } else if let Some(file) = word.strip_prefix('@') {
-                self.response_file(file, 0)?;
+                self.response_file(file)?;
             }
         }
         Ok(())
@@ -217,9 +220,13 @@ impl Linking<'_, '_> {
         self.directories.push(directory);
     }
 
-    fn response_file(&mut self, file: &str, depth: usize) -> Result<(), NotKept> {
+    fn response_file(&mut self, file: &str) -> Result<(), NotKept> {
         let path = self.absolute(file);
-        let Some(text) = script(&path).filter(|_| depth < DEEPEST) else { return Ok(()) };
+        // Each once: they can name each other, and themselves.
+        if !self.response_files.insert(path.clone()) {
+            return Ok(());
+        }
+        let Some(text) = script(&path) else { return Ok(()) };
         let unquoted = text.replace(['"', '\''], " ");
         let arguments = split_argument(&unquoted);
         self.file(&path);
@@ -514,6 +521,14 @@ mod tests {
         fs::write(root.join("native/libfoo.so.2"), "").unwrap();
         let exact = inputs(&root, &["-Clink-args=-Lnative -l:libfoo.so.2"], &[], false).unwrap();
         assert!(exact.contains(&"file /native/libfoo.so.2".to_owned()), "{exact:?}");
+    }
+
+    #[test]
+    fn files_of_arguments_that_name_themselves_are_read_once() {
+        let (_directory, root) = directory();
+        fs::write(root.join("arguments"), "@arguments -lfoo").unwrap();
+        let found = inputs(&root, &["-Clink-arg=@arguments"], &[], false).unwrap();
+        assert_eq!(found, ["file /arguments", "system library foo (dylib)", "system library foo (static)"]);
     }
 
     #[test]

@@ -48,8 +48,7 @@ impl PackageOnDisk<'_> {
 
     /// Where a path leads that begins in an `OUT_DIR`.
     fn way(&self, path: &Utf8Path) -> Option<Way> {
-        let out_dirs: Vec<_> = self.out_dirs.iter().map(Utf8PathBuf::as_path).collect();
-        Way::of(&out_dirs, path)
+        Way::of(self.out_dirs, path)
     }
 
     /// The inputs of somebody who reads a file, or a whole directory.

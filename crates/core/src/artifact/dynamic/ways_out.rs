@@ -30,10 +30,11 @@ pub(crate) enum Way {
 
 impl Way {
     /// Follows a path. `None` if it begins in none of the directories.
-    pub(crate) fn of(directories: &[&Utf8Path], path: &Utf8Path) -> Option<Self> {
+    pub(crate) fn of(directories: &[impl AsRef<Utf8Path>], path: &Utf8Path) -> Option<Self> {
         let begin = |path: &Utf8Path| {
-            let (directory, rest) =
-                directories.iter().find_map(|directory| Some((*directory, path.strip_prefix(directory).ok()?)))?;
+            let (directory, rest) = directories
+                .iter()
+                .find_map(|directory| Some((directory.as_ref(), path.strip_prefix(directory.as_ref()).ok()?)))?;
             Some((directory.to_owned(), rest.components().map(text).collect::<VecDeque<_>>()))
         };
         let (mut directory, mut left) = begin(path)?;
