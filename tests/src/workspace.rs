@@ -62,6 +62,13 @@ impl Workspace {
         variables.into_iter().fold(self.clone(), |workspace, (name, value)| workspace.with_env(name, value))
     }
 
+    /// The same workspace, with a directory more in `PATH`, before all others.
+    pub fn with_path(&self, directory: &Path) -> Self {
+        let machines = self.machine.environment().remove(OsStr::new("PATH")).unwrap_or_default();
+        let all = std::iter::once(directory.to_owned()).chain(std::env::split_paths(&machines));
+        self.with_env("PATH", std::env::join_paths(all).unwrap())
+    }
+
     pub(crate) fn environment(&self) -> &BTreeMap<OsString, OsString> {
         &self.environment
     }

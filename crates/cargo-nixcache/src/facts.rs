@@ -10,7 +10,9 @@ use nixcache_core::cargo::layout::LayoutKind;
 use nixcache_core::cargo::toolchain::Toolchain;
 use nixcache_core::digest::ContentDigest;
 use nixcache_core::environment::Environment;
-use nixcache_core::unit::{BuildFacts, CompilePlatform, UNTRACKED_VARIABLES, UnitGraph, platform_name};
+use nixcache_core::unit::{
+    BuildFacts, CompilePlatform, NIX_LINKING_VARIABLES, UNTRACKED_VARIABLES, UnitGraph, platform_name,
+};
 
 /// Where the facts come from.
 pub(crate) struct Sources<'a> {
@@ -63,11 +65,19 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
         wrapper_configuration: command.is_clippy().then(|| clippy_configuration(sources)),
         linkers: linkers(sources),
         untracked_variables: variables.collect(),
+        nix_linking: nix_linking(environment),
         primary_nif_init: variable("RUSTLER_PRIMARY_NIF_INIT"),
         manifests: manifests(graph, sources.workspace_root),
         remap_members: sources.remap_members,
         workspace_root: sources.workspace_root.to_owned(),
     }
+}
+
+/// The variables that add to what Nix's compiler wrappers link.
+fn nix_linking(environment: &Environment) -> Vec<(String, String)> {
+    let variables = environment.iter().filter_map(|(name, value)| Some((name.to_str()?, value)));
+    let theirs = variables.filter(|(name, _)| NIX_LINKING_VARIABLES.iter().any(|start| name.starts_with(start)));
+    theirs.map(|(name, value)| (name.to_owned(), value.to_string_lossy().into_owned())).collect()
 }
 
 /// Two builds of one release of rustc are told apart by their libraries: the names hold the crate hashes.

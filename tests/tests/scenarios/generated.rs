@@ -118,6 +118,39 @@ fn main() { println!(\"{}\", std::env::current_dir().unwrap().to_str() == Some(P
 }
 
 #[test]
+fn a_program_that_a_script_starts_by_name_is_an_input() {
+    let machine = Machine::new();
+    let tools = machine.root().join("tools");
+    let write = |text: &str| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::create_dir_all(&tools).unwrap();
+        std::fs::write(tools.join("generate"), format!("#!/bin/sh\necho {text}\n")).unwrap();
+        std::fs::set_permissions(tools.join("generate"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    write("one");
+    let workspace = machine.workspace("app");
+    workspace.package("", "[workspace]\n", "fn main() { println!(\"{}\", env!(\"MADE\")) }\n");
+    workspace.write(
+        "build.rs",
+        "use std::process::Command;
+fn main() {
+    println!(\"cargo::rerun-if-changed=build.rs\");
+    let made = Command::new(\"generate\").output().unwrap();
+    println!(\"cargo::rustc-env=MADE={}\", String::from_utf8(made.stdout).unwrap().trim());
+}
+",
+    );
+    let workspace = workspace.with_path(&tools);
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    write("two");
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(workspace.run_output("debug/app"), "two\n");
+    write("one");
+    workspace.hit(&["build"]);
+}
+
+#[test]
 fn what_cargo_passes_over_in_a_scripts_output_is_passed_over_after_a_hit() {
     let machine = Machine::new();
     let workspace = machine.workspace("app");

@@ -3,6 +3,7 @@
 pub mod binary_facts;
 pub mod dynamic;
 mod manifest;
+pub mod reach;
 mod roots;
 pub mod scan;
 

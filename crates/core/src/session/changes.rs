@@ -4,18 +4,26 @@
 //! The change time of a file cannot be set back, unlike its modification time. Called by gather, collect and
 //! restore.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::time::SystemTime;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::Roots;
-use crate::artifact::dynamic::{DynamicInput, matching_files};
+use crate::artifact::dynamic::{DynamicInput, RepositoryState, files_for_macros, matching_files};
+use crate::environment::Environment;
 
 use super::matching::absolute;
 
 /// Whether something that was read may have changed at or after `since`: then nobody knows which content was read.
-pub(super) fn changed_since(input: &DynamicInput, roots: &Roots, package_root: &Utf8Path, since: SystemTime) -> bool {
+pub(super) fn changed_since(
+    input: &DynamicInput,
+    roots: &Roots,
+    environment: &Environment,
+    package_root: &Utf8Path,
+    since: SystemTime,
+) -> bool {
     match input {
         DynamicInput::File { path } => roots.reveal(path).is_some_and(|path| {
             // A directory on the way may have been another one: its own change time tells.
@@ -28,10 +36,25 @@ pub(super) fn changed_since(input: &DynamicInput, roots: &Roots, package_root: &
         DynamicInput::Glob { path, pattern } => roots.reveal(path).is_some_and(|path| {
             matching_files(roots, &path, pattern).is_ok_and(|files| files.iter().any(|file| is_newer(file, since)))
         }),
-        DynamicInput::Directory { path } => {
+        DynamicInput::Directory { path } | DynamicInput::MacroDirectory { path } => {
             roots.reveal(path).is_some_and(|path| is_newer(&path, since) || tree_is_newer(&path, since, false))
         }
         DynamicInput::PackageTree { .. } => tree_is_newer(package_root, since, true),
+        DynamicInput::MacroPackage { path } => roots.reveal(path).is_some_and(|root| {
+            let files = files_for_macros(&root, roots).unwrap_or_default();
+            // Of what was removed, only the directory tells.
+            let directories: BTreeSet<_> = files
+                .iter()
+                .flat_map(|file| file.ancestors().skip(1))
+                .filter(|above| above.starts_with(&root))
+                .collect();
+            let files = files.iter().map(Utf8PathBuf::as_path);
+            directories.into_iter().chain(files).any(|path| is_newer(path, since))
+        }),
+        DynamicInput::Repository { path } => roots.reveal(path).is_some_and(|path| {
+            let state = RepositoryState::read(&path, environment);
+            state.is_some_and(|state| state.watched.iter().any(|path| is_newer(path, since)))
+        }),
         _ => false,
     }
 }

@@ -5,6 +5,7 @@
 //! nothing that it read changed while it was compiled. What is not kept is still noted in the ledger, so that
 //! the next build knows it in place.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::SystemTime;
@@ -12,11 +13,12 @@ use std::time::SystemTime;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::dynamic::DynamicInput;
+use crate::artifact::reach::Reach;
 use crate::artifact::scan::Scanner;
 use crate::artifact::{Roots, UnitArtifact};
 use crate::cargo::fingerprint::{CargoFingerprint, RelocatableFingerprint, hashed_source_path};
 use crate::cargo::incremental::IncrementalState;
-use crate::cargo::layout::BuildLayout;
+use crate::cargo::layout::{BuildLayout, RunFiles};
 use crate::cargo::record::{InvocationRecord, RecordReader, StartedInvocation};
 use crate::digest::{ContentDigest, Key, KeyHasher};
 use crate::environment::Environment;
@@ -26,7 +28,7 @@ use crate::unit::{
 };
 
 use super::changes::{changed_since, is_newer};
-use super::gather::{Gathered, NotKept, gather};
+use super::gather::{Dependencies, Gathered, NotKept, gather};
 use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace, are_intact};
 use super::matching::{Matcher, UnitAddress};
 use super::resolve::{Lookup, Resolution, UnitState};
@@ -147,6 +149,8 @@ pub struct Collector<'a, L> {
     progress: Vec<Progress>,
     /// The files of units whose output is known: it is that of the unit only while they are what they were.
     settled_files: BTreeMap<UnitIndex, Vec<LedgerFile>>,
+    /// What procedural macros can reach, as far as somebody has asked.
+    reaches: RefCell<BTreeMap<UnitIndex, Reach>>,
     entries: Vec<(UnitPlace, LedgerEntry)>,
     report: CollectReport,
     newly_kept: Vec<KeptUnit>,
@@ -195,6 +199,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             scanner,
             progress,
             settled_files,
+            reaches: RefCell::default(),
             entries: Vec::new(),
             report: CollectReport::default(),
             newly_kept: Vec::new(),
@@ -384,11 +389,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             relocatable,
             self.may_age && !depends_on_new_times,
             keep.then_some(lease),
-            &|run| {
-                let is_run = graph.unit(run).mode == CompileMode::RunCustomBuild;
-                let address = self.matcher.address(run).filter(|_| is_run)?;
-                Some(address.layout.run_files(&address.package, address.hash))
-            },
+            self,
         )?;
         let Gathered { artifact, dynamic, files, old_times, bound } = gathered;
 
@@ -400,7 +401,9 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         let place = trie::place(key, &dynamic, |key| self.lookup.node(key), other_value).map_err(NotKept::Store)?;
         // After everything was read: what has not changed until now is what the compiler read.
         let read = dynamic.iter().map(|(input, _)| input).chain(&others);
-        if let Some(input) = read.into_iter().find(|input| changed_since(input, context.roots, package.root(), since)) {
+        let is_changed =
+            |input: &&DynamicInput| changed_since(input, context.roots, context.environment, package.root(), since);
+        if let Some(input) = read.into_iter().find(is_changed) {
             return Err(NotKept::Changed { input: input.clone() });
         }
         // So it is with what it was compiled against: cargo runs a build script again whose files look new, and others
@@ -459,6 +462,11 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         files.is_some_and(|files| are_intact(files, self.context.build_directory))
     }
 
+    fn settled_paths(&self, index: UnitIndex) -> impl Iterator<Item = Utf8PathBuf> {
+        let files = self.settled_files.get(&index).into_iter().flatten();
+        files.map(|file| self.context.build_directory.join(&file.path))
+    }
+
     /// Writes the nodes of an artifact. Returns whether the store holds this very output now: where another
     /// build was first with a different one, ours stays in the build directory and nothing that depends on it
     /// is kept.
@@ -491,6 +499,27 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         Ok(match self.lookup.node(key)? {
             Some(Node::Artifact(artifact)) => Some(artifact.output) == output,
             _ => false,
+        })
+    }
+}
+
+impl<L: Lookup<Error = StoreError>> Dependencies for Collector<'_, L> {
+    fn run_output(&self, run: UnitIndex) -> Option<RunFiles> {
+        let is_run = self.context.graph.unit(run).mode == CompileMode::RunCustomBuild;
+        let address = self.matcher.address(run).filter(|_| is_run)?;
+        Some(address.layout.run_files(&address.package, address.hash))
+    }
+
+    fn programs(&self, script: UnitIndex) -> Vec<Utf8PathBuf> {
+        self.settled_paths(script).collect()
+    }
+
+    fn reach(&self, proc_macro: UnitIndex) -> Reach {
+        let mut reaches = self.reaches.borrow_mut();
+        *reaches.entry(proc_macro).or_insert_with(|| {
+            let library = self.settled_paths(proc_macro).find(|path| has_library_name(path));
+            // One that was checked alone is a library, too; what is not found can reach everything.
+            Reach::of_proc_macro(&library.unwrap_or_default())
         })
     }
 }
@@ -535,6 +564,11 @@ fn nameless_output(key: Key, fingerprint: u64) -> ContentDigest {
         .field("key", key.as_bytes())
         .field("fingerprint", fingerprint.to_le_bytes())
         .digest()
+}
+
+/// Whether a file is called like what rustc loads procedural macros from.
+fn has_library_name(path: &Utf8Path) -> bool {
+    matches!(path.extension(), Some("so" | "dylib" | "dll"))
 }
 
 fn call_name(record: &InvocationRecord) -> String {

@@ -14,8 +14,9 @@ use camino::{Utf8Path, Utf8PathBuf};
 use crate::artifact::binary_facts::BinaryFactsError;
 use crate::artifact::dynamic::{
     BuildScriptFindings, CompileFindings, DynamicInput, InputValue, NativeCode, PackageOnDisk, declared_inputs,
-    inputs_of_bound_roots, inputs_of_build_script, inputs_of_rustc, set_for_build_scripts,
+    inputs_of_bound_roots, inputs_of_build_script, inputs_of_macros, inputs_of_rustc, set_for_build_scripts,
 };
+use crate::artifact::reach::Reach;
 use crate::artifact::scan::{HideError, ScanError, Scanner};
 use crate::artifact::{ArtifactFile, RootKind, Roots, UnitArtifact};
 use crate::cargo::dep_info::{CargoDepInfo, DepInfoError};
@@ -33,7 +34,7 @@ use super::linking::{LinkingCall, linker_inputs};
 use super::matching::{UnitAddress, absolute};
 use super::resolve::Lookup;
 use super::restore::{is_final, watched};
-use super::unseen::{refuse_edited_sources, secret, variables_in_source};
+use super::unseen::{asks_git, macros_of, programs_in_source, refuse_edited_sources, secret, variables_in_source};
 
 /// Why a unit was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -117,6 +118,16 @@ pub(super) struct Gathered {
     pub(super) bound: bool,
 }
 
+/// What is known of units that were built before.
+pub(super) trait Dependencies {
+    /// Where a build script's run left its output.
+    fn run_output(&self, run: UnitIndex) -> Option<RunFiles>;
+    /// The programs that a build script was compiled to.
+    fn programs(&self, script: UnitIndex) -> Vec<Utf8PathBuf>;
+    /// What a procedural macro can reach.
+    fn reach(&self, proc_macro: UnitIndex) -> Reach;
+}
+
 /// One unit, while it is gathered.
 struct Gatherer<'a, 'c> {
     context: &'a CollectContext<'c>,
@@ -127,8 +138,7 @@ struct Gatherer<'a, 'c> {
     unit: &'a PlannedUnit,
     address: &'a UnitAddress,
     lease: Option<&'a Lease>,
-    /// Where a dependency that is a build script's run left its output.
-    run_output: &'a dyn Fn(UnitIndex) -> Option<RunFiles>,
+    dependencies: &'a dyn Dependencies,
     old_times: bool,
     bound: BTreeSet<RootKind>,
     binary_inputs: BTreeSet<DynamicInput>,
@@ -151,7 +161,7 @@ pub(super) fn gather<L: Lookup>(
     fingerprint: RelocatableFingerprint,
     dependencies_are_old: bool,
     lease: Option<&Lease>,
-    run_output: &dyn Fn(UnitIndex) -> Option<RunFiles>,
+    dependencies: &dyn Dependencies,
 ) -> Result<Gathered, NotKept> {
     let unit = context.graph.unit(index);
     let package = context.graph.package(unit);
@@ -183,7 +193,7 @@ pub(super) fn gather<L: Lookup>(
         unit,
         address,
         lease,
-        run_output,
+        dependencies,
         old_times: dependencies_are_old && !watches && lease.is_some(),
         bound: BTreeSet::new(),
         binary_inputs: BTreeSet::new(),
@@ -200,7 +210,7 @@ pub(super) fn gather<L: Lookup>(
         gatherer.refuse_strays(!disk.immutable)?;
         let (run, directives) = gatherer.run()?;
         artifact.run = Some(run);
-        inputs.extend(gatherer.inputs_of_run(disk, &directives)?);
+        inputs.extend(gatherer.inputs_of_run(index, disk, &directives)?);
     } else {
         let record = record.ok_or(NotKept::Unmatched)?;
         let dep_info = gatherer.rustc(record)?;
@@ -223,12 +233,24 @@ pub(super) fn gather<L: Lookup>(
         inputs.extend(gatherer.linker_inputs(record)?);
         let variables: Vec<_> = dep_info.environment.iter().map(|(name, _)| name.clone()).collect();
         let findings = CompileFindings {
+            root: &unit.target.source_path,
             files: &files,
             variables: &variables,
             set_by_build_script: &gatherer.set_by_build_script(index)?,
             invocation: &record.invocation,
         };
         inputs.extend(inputs_of_rustc(disk, findings, context.roots));
+        if !disk.immutable {
+            let macros = macros_of(context.graph, index);
+            let reaches: Vec<_> = macros.into_iter().map(|index| dependencies.reach(index)).collect();
+            // Who says what macros read is believed.
+            if package.declared_inputs.is_empty() && reaches.iter().any(|reach| reach.files) {
+                inputs.extend(inputs_of_macros(disk, &files, context.roots));
+            }
+            if reaches.iter().any(|reach| reach.git) {
+                inputs.insert(DynamicInput::Repository { path: context.roots.hide(package.root()) });
+            }
+        }
     }
     inputs.extend(declared_inputs(package.root(), &package.declared_inputs, context.roots));
     inputs.extend(inputs_of_bound_roots(gatherer.bound.iter().copied()));
@@ -236,7 +258,7 @@ pub(super) fn gather<L: Lookup>(
 
     // A path outside every root was perhaps written relative to the package: elsewhere it is another file.
     let is_outside = |input: &DynamicInput| match input {
-        DynamicInput::File { path } | DynamicInput::Directory { path } => {
+        DynamicInput::File { path } | DynamicInput::Directory { path } | DynamicInput::MacroDirectory { path } => {
             // The system's own files are named by absolute paths.
             let is_systems = ["/usr", "/lib", "/lib64", "/bin", "/etc", "/opt", "/nix"];
             path.is_absolute() && !is_systems.iter().any(|system| path.starts_with(system))
@@ -306,7 +328,8 @@ impl Gatherer<'_, '_> {
             || !(invocation.link_args.is_empty() && invocation.unstable.is_empty());
         let is_run = |unit: &PlannedUnit| names_directories && unit.mode == CompileMode::RunCustomBuild;
         let runs = graph.iter().filter(|(_, unit)| is_run(unit));
-        let out_dirs: Vec<_> = runs.filter_map(|(index, _)| (self.run_output)(index)).map(|files| files.out).collect();
+        let out_dirs: Vec<_> =
+            runs.filter_map(|(index, _)| self.dependencies.run_output(index)).map(|files| files.out).collect();
         let of_cargo: Vec<_> = layouts
             .iter()
             .flat_map(|layout| [layout.profile_root(), layout.final_directory()])
@@ -330,7 +353,7 @@ impl Gatherer<'_, '_> {
             directories.push(self.address.layout.run_files(&self.address.package, self.address.hash).out);
         }
         for edge in &self.context.graph.unit(index).dependencies {
-            directories.extend((self.run_output)(edge.unit).map(|files| files.out));
+            directories.extend(self.dependencies.run_output(edge.unit).map(|files| files.out));
         }
         directories
     }
@@ -339,7 +362,7 @@ impl Gatherer<'_, '_> {
     fn set_by_build_script(&self, index: UnitIndex) -> Result<BTreeSet<String>, NotKept> {
         let mut names = BTreeSet::new();
         for edge in &self.context.graph.unit(index).dependencies {
-            let Some(files) = (self.run_output)(edge.unit) else { continue };
+            let Some(files) = self.dependencies.run_output(edge.unit) else { continue };
             let directives = Directives::parse(&read(&files.stdout)?, None).map_err(NotKept::Directives)?;
             names.extend(directives.iter().filter_map(|directive| match directive {
                 Directive::Env { name, .. } => Some(name.clone()),
@@ -351,6 +374,7 @@ impl Gatherer<'_, '_> {
 
     fn inputs_of_run(
         &self,
+        index: UnitIndex,
         package: PackageOnDisk<'_>,
         directives: &Directives,
     ) -> Result<BTreeSet<DynamicInput>, NotKept> {
@@ -368,11 +392,12 @@ impl Gatherer<'_, '_> {
             CompilePlatform::Target { name, .. } => name,
         };
         let native = NativeCode { environment: self.context.environment, target, host: self.context.host };
+        let rerun_if_changed = texts(|directive| match directive {
+            Directive::RerunIfChanged(text) => Some(text),
+            _ => None,
+        });
         let findings = BuildScriptFindings {
-            rerun_if_changed: &texts(|directive| match directive {
-                Directive::RerunIfChanged(text) => Some(text),
-                _ => None,
-            }),
+            rerun_if_changed: &rerun_if_changed,
             rerun_if_env_changed: &texts(|directive| match directive {
                 Directive::RerunIfEnvChanged(text) => Some(text),
                 _ => None,
@@ -392,6 +417,20 @@ impl Gatherer<'_, '_> {
             let pattern = "**/*.{c,h,cc,cpp,cxx,hpp,hh,hxx,inc,inl,s,S,asm,m,mm}".to_owned();
             inputs.insert(DynamicInput::Glob { path, pattern });
         }
+        // A commit is in no file that stays the same where it does.
+        let scripts = self.context.graph.unit(index).dependencies.iter().map(|edge| edge.unit);
+        let scripts = scripts.filter(|unit| self.context.graph.unit(*unit).mode != CompileMode::RunCustomBuild);
+        let programs: Vec<_> = scripts.flat_map(|script| self.dependencies.programs(script)).collect();
+        if !package.immutable && asks_git(&self.unit.target.source_path, &rerun_if_changed, &programs) {
+            inputs.insert(DynamicInput::Repository { path: self.context.roots.hide(package.root) });
+        }
+        // Which code a generator makes is a matter of its version. Packages from elsewhere ask for their own by variables.
+        for program in programs_in_source(&self.unit.target.source_path).into_iter().filter(|_| !package.immutable) {
+            inputs.insert(match program.contains('/') {
+                true => DynamicInput::File { path: self.context.roots.hide(&package.root.join(program)) },
+                false => DynamicInput::Tool { program },
+            });
+        }
         // Scripts forget to name the variables that they read.
         for name in variables_in_source(&self.unit.target.source_path) {
             if !set_for_build_scripts(&name, package.immutable) {
@@ -408,7 +447,11 @@ fn roots_behind_links(input: &DynamicInput, roots: &Roots) -> BTreeSet<RootKind>
         DynamicInput::File { path }
         | DynamicInput::Directory { path }
         | DynamicInput::Glob { path, .. }
-        | DynamicInput::PackageTree { path } => std::slice::from_ref(path),
+        | DynamicInput::PackageTree { path }
+        | DynamicInput::MacroPackage { path }
+        | DynamicInput::MacroDirectory { path }
+        | DynamicInput::Repository { path } => std::slice::from_ref(path),
+        DynamicInput::NoneOf { paths } => paths,
         DynamicInput::SystemLibrary { search, .. } | DynamicInput::NeededLibrary { search, .. } => search,
         DynamicInput::Variable { .. }
         | DynamicInput::Tool { .. }

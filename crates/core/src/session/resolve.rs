@@ -268,5 +268,6 @@ impl<'a> KnownPlaces<'a> {
 }
 
 fn same_inputs<L: Lookup>(entry: &LedgerEntry, unit: UnitIndex, lookup: &L) -> bool {
-    entry.dynamic.iter().all(|(input, value)| lookup.value(unit, input).as_ref() == Some(value))
+    let mut dynamic = entry.dynamic.iter().filter(|(input, _)| input.counts_in_place());
+    dynamic.all(|(input, value)| lookup.value(unit, input).as_ref() == Some(value))
 }

@@ -55,6 +55,10 @@ fn canonical(input: &DynamicInput) -> Vec<u8> {
         DynamicInput::Directory { path } => hasher.field("directory", path.as_str()),
         DynamicInput::Glob { path, pattern } => hasher.field("glob", path.as_str()).field("pattern", pattern),
         DynamicInput::PackageTree { path } => hasher.field("package-tree", path.as_str()),
+        DynamicInput::NoneOf { paths } => hasher.list("none-of", paths.iter().map(|path| path.as_str())),
+        DynamicInput::MacroPackage { path } => hasher.field("macro-package", path.as_str()),
+        DynamicInput::MacroDirectory { path } => hasher.field("macro-directory", path.as_str()),
+        DynamicInput::Repository { path } => hasher.field("repository", path.as_str()),
         DynamicInput::Variable { name } => hasher.field("variable", name),
         DynamicInput::Tool { program } => hasher.field("tool", program),
         DynamicInput::SystemLibrary { kind, name, search } => hasher

@@ -1,5 +1,6 @@
-//! What a unit depends upon that nobody says: variables that a build script forgets to name, sources that were edited
-//! where cargo takes them for immutable, and secrets. What only the linker reads is in `linking`.
+//! What a unit depends upon that nobody says: variables and programs that a build script forgets to name, git, files that macros
+//! read, sources that were edited where cargo takes them for immutable, and secrets. What only the linker reads is in
+//! `linking`.
 //!
 //! Called by gather. What is found here becomes an input, or a reason not to keep the unit.
 
@@ -9,6 +10,8 @@ use std::fs;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::dynamic::{DynamicInput, InputValue};
+use crate::artifact::reach::Reach;
+use crate::unit::{CrateType, TargetKind, UnitGraph, UnitIndex};
 
 use super::gather::NotKept;
 
@@ -33,25 +36,61 @@ pub(super) fn refuse_edited_sources(package_root: &Utf8Path, files: &[Utf8PathBu
 
 /// The variables that a build script's source reads by name, in its root file and beside it in `build/`.
 pub(super) fn variables_in_source(source: &Utf8Path) -> BTreeSet<String> {
+    let is_name = |text: &&str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let texts = script_texts(source);
+    let calls = ["var(", "var_os(", "env!("];
+    texts.iter().flat_map(|text| first_arguments(text, &calls)).filter(is_name).map(str::to_owned).collect()
+}
+
+/// The programs that a build script's source starts by name, but for git and those of the toolchain, which count
+/// otherwise.
+pub(super) fn programs_in_source(source: &Utf8Path) -> BTreeSet<String> {
+    const COUNTED: [&str; 5] = ["git", "cargo", "rustc", "rustdoc", "rustfmt"];
+    let is_counted = |text: &&str| COUNTED.contains(text) || text.contains(char::is_whitespace);
+    let texts = script_texts(source);
+    let programs = texts.iter().flat_map(|text| first_arguments(text, &["Command::new("]));
+    programs.filter(|text| !is_counted(text)).map(str::to_owned).collect()
+}
+
+fn script_texts(source: &Utf8Path) -> Vec<String> {
     let mut files = vec![source.to_owned()];
     if let Some(beside) = source.parent().map(|parent| parent.join("build")) {
         files.extend(beside.read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.into_path()));
     }
-    let mut names = BTreeSet::new();
-    for text in
-        files.iter().filter(|file| file.extension() == Some("rs")).filter_map(|file| fs::read_to_string(file).ok())
-    {
-        for call in ["var(", "var_os(", "env!("] {
-            for (at, _) in text.match_indices(call) {
-                let argument = text[at + call.len()..].trim_start();
-                let Some(name) = argument.strip_prefix('"').and_then(|rest| rest.split('"').next()) else { continue };
-                if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
-                    names.insert(name.to_owned());
-                }
+    let sources = files.iter().filter(|file| file.extension() == Some("rs"));
+    sources.filter_map(|file| fs::read_to_string(file).ok()).collect()
+}
+
+/// What calls are given first, where that is a text.
+fn first_arguments<'t>(text: &'t str, calls: &[&str]) -> Vec<&'t str> {
+    let ends = calls.iter().flat_map(|call| text.match_indices(call).map(|(at, found)| at + found.len()));
+    let arguments = ends.filter_map(|end| text[end..].trim_start().strip_prefix('"')?.split('"').next());
+    arguments.filter(|argument| !argument.is_empty()).collect()
+}
+
+/// The procedural macros that may have taken part in compiling a unit: those of its dependencies at any distance, which
+/// can hand them on.
+pub(super) fn macros_of(graph: &UnitGraph, unit: UnitIndex) -> BTreeSet<UnitIndex> {
+    let (mut macros, mut seen, mut left) = (BTreeSet::new(), BTreeSet::new(), vec![unit]);
+    while let Some(index) = left.pop() {
+        for edge in &graph.unit(index).dependencies {
+            let dependency = graph.unit(edge.unit);
+            if dependency.target.crate_types.contains(&CrateType::ProcMacro) {
+                macros.insert(edge.unit);
+            } else if dependency.target.kind == TargetKind::Lib && seen.insert(edge.unit) {
+                left.push(edge.unit);
             }
         }
     }
-    names
+    macros
+}
+
+/// Whether a build script asks git: by what it names, by its source, and by what is in the program.
+pub(super) fn asks_git(source: &Utf8Path, names: &[String], programs: &[Utf8PathBuf]) -> bool {
+    let is_gits = |name: &String| Utf8Path::new(name).components().any(|part| part.as_str() == ".git");
+    names.iter().any(is_gits)
+        || script_texts(source).iter().any(|text| text.contains("\"git\"") || text.contains(".git/"))
+        || programs.iter().any(|program| Reach::asks_git(program))
 }
 
 /// The name of a variable that is set and whose value nobody wants in a store.

@@ -15,7 +15,7 @@ use super::graph::{
 };
 
 /// The version of every key. Any change to what a row holds, or to the artifact format, moves it.
-const DOMAIN: &str = "unit-inputs/5";
+const DOMAIN: &str = "unit-inputs/6";
 
 /// What all units of one build share.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +44,8 @@ pub struct BuildFacts {
     pub linkers: BTreeMap<String, String>,
     /// Variables that rustc and linkers read although cargo does not track them, sorted.
     pub untracked_variables: Vec<(String, String)>,
+    /// Variables of Nix's compiler wrappers that add to the linker's arguments, sorted.
+    pub nix_linking: Vec<(String, String)>,
     /// `RUSTLER_PRIMARY_NIF_INIT`, which rustler's macro reads although nobody tracks it.
     pub primary_nif_init: Option<String>,
     /// Manifests of path packages by package id: their bytes, and what they inherit.
@@ -69,6 +71,11 @@ pub const UNTRACKED_VARIABLES: [&str; 12] = [
     "SOURCE_DATE_EPOCH",
     "TVOS_DEPLOYMENT_TARGET",
 ];
+
+/// What the variables begin with by which Nix's compiler wrappers are told what to link, and how. Each has variants for
+/// the host's side and for the target.
+pub const NIX_LINKING_VARIABLES: [&str; 4] =
+    ["NIX_CFLAGS_LINK", "NIX_DYNAMIC_LINKER", "NIX_HARDENING_ENABLE", "NIX_LDFLAGS"];
 
 /// One unit, as the rows see it.
 pub(super) struct UnitContext<'a> {
@@ -253,6 +260,16 @@ pub const TABLE: &[Input] = &[
                 .then(|| context.build.linkers.get(platform_name(&context.unit.platform)).cloned().unwrap_or_default())
         },
     ),
+    planned(
+        "Nix's linker flags",
+        "linked target outputs",
+        "Nix's compiler wrappers add `NIX_LDFLAGS` and the like to what they link",
+        "unit::tests",
+        |context| {
+            let counts = links_for_target(context.unit) && !context.build.nix_linking.is_empty();
+            counts.then(|| format!("{:?}", context.build.nix_linking))
+        },
+    ),
     planned("wrapper", "all", "a wrapper may add arguments or run another compiler", "unit::tests", |context| {
         context.build.rustc_wrapper.clone()
     }),
@@ -321,6 +338,27 @@ pub const TABLE: &[Input] = &[
         "times",
     ),
     elsewhere(
+        "other places of modules",
+        "path packages",
+        Hashed::Dynamic,
+        "`foo/mod.rs` beside `foo.rs` is an error: rustc looks for both, and names the one that is there",
+        "macros",
+    ),
+    elsewhere(
+        "files that macros can read",
+        "path packages that a macro which reads files takes part in",
+        Hashed::Dynamic,
+        "a file more in a directory that a macro lists is named by nobody; `inputs` in the manifest says it exactly",
+        "macros",
+    ),
+    elsewhere(
+        "git repository",
+        "runs of path packages' build scripts that ask git, and what macros that ask it take part in",
+        Hashed::Dynamic,
+        "commit, branch, tags and edits are in no file that a script names",
+        "repository",
+    ),
+    elsewhere(
         "environment variables",
         "units that read them",
         Hashed::Dynamic,
@@ -332,6 +370,13 @@ pub const TABLE: &[Input] = &[
         "build-script runs",
         Hashed::Dynamic,
         "`rerun-if-changed`, inside the package or outside; the whole package where it names nothing",
+        "generated",
+    ),
+    elsewhere(
+        "programs a build script starts",
+        "runs of path packages' build scripts",
+        Hashed::Dynamic,
+        "another release of a code generator makes other code; those that the source names count by content",
         "generated",
     ),
     elsewhere(

@@ -12,6 +12,7 @@ pub use graph::{
 };
 pub(crate) use inputs::links_for_target;
 pub use inputs::{
-    BuildFacts, Hashed, Input, TABLE, UNTRACKED_VARIABLES, UnitInputs, platform_name, table_markdown, unit_inputs,
+    BuildFacts, Hashed, Input, NIX_LINKING_VARIABLES, TABLE, UNTRACKED_VARIABLES, UnitInputs, platform_name,
+    table_markdown, unit_inputs,
 };
 pub use keys::{Pin, plan_keys, unit_key};

@@ -91,7 +91,7 @@ fn app(graph: &UnitGraph, facts: &BuildFacts) -> UnitInputs {
 
 type Change = fn(&mut UnitGraph, &mut BuildFacts);
 
-const CHANGES: [(&str, Change); 25] = [
+const CHANGES: [(&str, Change); 26] = [
     ("rustc", |_, facts| facts.rustc_version.push('x')),
     ("rustc", |_, facts| facts.toolchain_identity.push('x')),
     ("cargo", |_, facts| facts.cargo_version.push('x')),
@@ -119,6 +119,7 @@ const CHANGES: [(&str, Change); 25] = [
     ("processor", |_, facts| facts.processor.push('x')),
     ("linker", |graph, _| graph.units[1].linker = Some("ld".to_owned())),
     ("linker program", |_, facts| drop(facts.linkers.insert(String::new(), "cc 1".to_owned()))),
+    ("Nix's linker flags", |_, facts| facts.nix_linking.push(("NIX_LDFLAGS".to_owned(), "-L/x".to_owned()))),
     ("wrapper", |_, facts| facts.rustc_wrapper = Some("x".to_owned())),
     ("workspace wrapper", |_, facts| facts.workspace_wrapper = Some("x".to_owned())),
     ("primary package", |graph, _| graph.units[1].primary = true),

@@ -25,6 +25,7 @@ use camino::{Utf8Component, Utf8Path, Utf8PathBuf};
 use super::super::Roots;
 use super::super::binary_facts::BinaryFacts;
 use super::DynamicInput;
+use super::modules::other_modules;
 use super::ways_out::{Way, links_below};
 use crate::cargo::invocation::{NativeLibrary, RustcInvocation};
 use crate::environment::Environment;
@@ -65,6 +66,8 @@ impl PackageOnDisk<'_> {
 /// What rustc said that it read.
 #[derive(Clone, Copy, Debug)]
 pub struct CompileFindings<'a> {
+    /// The crate's own source file.
+    pub root: &'a Utf8Path,
     /// The files of its dep-info, absolute.
     pub files: &'a [Utf8PathBuf],
     /// The variables of its dep-info (`# env-dep:`).
@@ -128,6 +131,11 @@ pub fn inputs_of_rustc(
 ) -> BTreeSet<DynamicInput> {
     let files = findings.files.iter();
     let mut inputs: BTreeSet<_> = files.flat_map(|path| package.inputs_of_reading(path, false, roots)).collect();
+    let own = findings.files.iter().filter(|file| !package.pins(file));
+    let paths: Vec<_> = other_modules(own, findings.root).iter().map(|path| roots.hide(path)).collect();
+    if !paths.is_empty() {
+        inputs.insert(DynamicInput::NoneOf { paths });
+    }
     for name in findings.variables {
         let is_place =
             matches!(name.as_str(), "CARGO_CRATE_NAME" | "CARGO_BIN_NAME" | "OUT_DIR" | "CARGO_TARGET_TMPDIR")
@@ -227,7 +235,7 @@ pub fn declared_inputs(package_root: &Utf8Path, declared: &[String], roots: &Roo
 }
 
 /// The path without `.` and `..`, as far as its text tells.
-fn normalised(path: &Utf8Path) -> Utf8PathBuf {
+pub(super) fn normalised(path: &Utf8Path) -> Utf8PathBuf {
     let mut normalised = Utf8PathBuf::new();
     for component in path.components() {
         match component {

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::super::{RootKind, Roots};
 use super::pkg_config::PackageConfigFiles;
-use super::{DynamicInput, HostFacts, InputValue, tools, tree};
+use super::{DynamicInput, HostFacts, InputValue, RepositoryState, files_for_macros, tools, tree};
 use crate::digest::{ContentDigest, KeyHasher};
 use crate::environment::Environment;
 
@@ -137,7 +137,7 @@ impl Evaluator {
     fn evaluate(&self, input: &DynamicInput) -> Result<InputValue, EvaluateError> {
         match input {
             DynamicInput::File { path } => self.file(&self.reveal(path)?),
-            DynamicInput::Directory { path } => {
+            DynamicInput::Directory { path } | DynamicInput::MacroDirectory { path } => {
                 let path = self.reveal(path)?;
                 if !path.is_dir() {
                     return self.file(&path);
@@ -159,6 +159,24 @@ impl Evaluator {
                 let outputs: Vec<_> = outputs.into_iter().filter_map(|root| self.roots.get(root)).collect();
                 let files = tree::package_files(&path, &outputs).map_err(failed(&path))?;
                 self.listing(&path, &files)
+            }
+            DynamicInput::MacroPackage { path } => {
+                let path = self.reveal(path)?;
+                if !path.is_dir() {
+                    return self.file(&path);
+                }
+                let files = files_for_macros(&path, &self.roots).map_err(failed(&path))?;
+                self.listing(&path, &files)
+            }
+            DynamicInput::NoneOf { paths } => {
+                let there = self.reveal_all(paths)?.into_iter().filter(|path| path.exists());
+                let mut hasher = KeyHasher::new("none-of/1");
+                hasher.list("there", there.map(|path| self.roots.hide(&path).into_string()));
+                Ok(present(&hasher))
+            }
+            DynamicInput::Repository { path } => {
+                let state = RepositoryState::read(&self.reveal(path)?, &self.environment);
+                Ok(state.map_or(InputValue::Absent, |state| InputValue::Present(state.digest)))
             }
             DynamicInput::Variable { name } => Ok(self.variable(name, &BTreeMap::new())),
             DynamicInput::Tool { program } => {

@@ -8,7 +8,10 @@
 mod collected;
 mod evaluate;
 mod host;
+mod macros;
+mod modules;
 mod pkg_config;
+mod repository;
 mod sources;
 mod tools;
 mod tree;
@@ -27,6 +30,8 @@ pub use self::collected::{
 };
 pub use self::evaluate::{EvaluateError, Evaluator, FileHasher, TableVariable, matching_files};
 pub use self::host::HostFacts;
+pub(crate) use self::macros::{files_for_macros, inputs_of_macros};
+pub(crate) use self::repository::RepositoryState;
 pub use self::sources::source_digest;
 pub(crate) use self::ways_out::Way;
 use super::RootKind;
@@ -57,6 +62,26 @@ pub enum DynamicInput {
     /// The names and content of the files of a package, as git would track them.
     PackageTree {
         /// The directory of the manifest.
+        path: Utf8PathBuf,
+    },
+    /// That none of these files is there: each would be compiled in place of one that was, or contradict it.
+    NoneOf {
+        /// The files.
+        paths: Vec<Utf8PathBuf>,
+    },
+    /// The names and content of the files of a package, as git would track them: what its macros could read.
+    MacroPackage {
+        /// The directory of the manifest.
+        path: Utf8PathBuf,
+    },
+    /// The names and content of all files below a directory from which a macro took some.
+    MacroDirectory {
+        /// The directory.
+        path: Utf8PathBuf,
+    },
+    /// What git says of the repository that a directory lies in: commit, branch, tags, and what was edited since.
+    Repository {
+        /// The directory.
         path: Utf8PathBuf,
     },
     /// The value of an environment variable.
@@ -104,6 +129,13 @@ impl fmt::Display for DynamicInput {
             Self::Directory { path } => write!(f, "directory {path}"),
             Self::Glob { path, pattern } => write!(f, "files {path}/{pattern}"),
             Self::PackageTree { path } => write!(f, "files of the package in {path}"),
+            Self::NoneOf { paths } => match paths.as_slice() {
+                [path] => write!(f, "absence of {path}"),
+                paths => write!(f, "absence of {} other places of modules", paths.len()),
+            },
+            Self::MacroPackage { path } => write!(f, "files in {path} that macros can read"),
+            Self::MacroDirectory { path } => write!(f, "files below {path}, where macros found some"),
+            Self::Repository { path } => write!(f, "state of the git repository of {path}"),
             Self::Variable { name } => write!(f, "environment variable {name}"),
             Self::Tool { program } => write!(f, "program {program}"),
             Self::SystemLibrary { kind, name, .. } => write!(f, "system library {name} ({kind})"),
@@ -111,6 +143,14 @@ impl fmt::Display for DynamicInput {
             Self::Glibc { at_least } => write!(f, "glibc {at_least} or newer"),
             Self::NeededLibrary { name, .. } => write!(f, "shared library {name}"),
         }
+    }
+}
+
+impl DynamicInput {
+    /// Whether a unit that is in place is judged by it, too. What nobody has told cargo, cargo doesn't see change, and
+    /// so it is in every edit loop: there, it remains cargo's to judge.
+    pub fn counts_in_place(&self) -> bool {
+        !matches!(self, Self::MacroPackage { .. } | Self::MacroDirectory { .. } | Self::Repository { .. })
     }
 }
 

@@ -349,6 +349,7 @@ fn rustc_reads_what_its_key_does_not_hold() {
         "-Ldependency=/w/target/debug/deps",
     ]);
     let findings = CompileFindings {
+        root: "/w/a/src/lib.rs".into(),
         files: &files,
         variables: &variables,
         set_by_build_script: &set_by_build_script,

@@ -1,0 +1,159 @@
+//! What a program can reach that nobody tells of: files that a procedural macro reads, and git.
+//!
+//! Told by what the linker left in it. The standard library's parts that read files are in a procedural macro only if
+//! something calls them: its own backtraces open files by another way. What was stripped of its symbols still names what
+//! it asks of the C library, so listing a directory is seen there too. Gather asks, for units of the workspace.
+
+use std::fs::File;
+
+use aho_corasick::AhoCorasick;
+use camino::Utf8Path;
+use object::read::{NameOrOrdinal, Object as _, ObjectSymbol as _, ReadCache};
+
+/// What a program can do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// It can read files or list directories.
+    pub files: bool,
+    /// It can ask git.
+    pub git: bool,
+}
+
+/// Parts of the names, mangled in either way, of what reads files in the standard library: `std::fs::read`,
+/// `read_to_string`, `read_dir`, and `OpenOptions::_open`, which `File::open` comes to.
+const READING: [&str; 5] =
+    ["3std2fs4read", "3std2fs14read_to_string", "3std2fs8read_dir", "11OpenOptions5_open", "11OpenOptions5__open"];
+
+/// What is asked of the C library or the system by who lists a directory.
+const LISTING: [&str; 6] = ["opendir", "fdopendir", "scandir", "nftw", "glob", "FindFirstFileExW"];
+
+/// What is asked by who starts programs.
+const STARTING: [&str; 5] = ["posix_spawn", "posix_spawnp", "execvp", "execve", "CreateProcessW"];
+
+/// Words that programs ask git with, and names in libraries that do what git does. `git` itself is part of too many
+/// words.
+const OF_GIT: [&str; 12] = [
+    "rev-parse",
+    "rev-list",
+    "symbolic-ref",
+    "show-ref",
+    "for-each-ref",
+    "--dirty",
+    "--show-current",
+    "abbrev-ref",
+    "--porcelain",
+    "git_repository_",
+    "/gix-ref-",
+    "/gix-object-",
+];
+
+impl Reach {
+    /// Of a procedural macro. What cannot be read can reach everything.
+    pub fn of_proc_macro(library: &Utf8Path) -> Self {
+        let Some((files, starts)) = calls(library) else { return Self { files: true, git: true } };
+        Self { files, git: (files || starts) && Self::asks_git(library) }
+    }
+
+    /// Whether a program asks git. What cannot be read does.
+    pub fn asks_git(program: &Utf8Path) -> bool {
+        let words = AhoCorasick::new(OF_GIT).expect("a dozen words are not too many");
+        // An error is something that is found, too.
+        File::open(program).map_or(true, |file| words.stream_find_iter(file).next().is_some())
+    }
+}
+
+/// Whether a library reads files, and whether it starts programs.
+fn calls(library: &Utf8Path) -> Option<(bool, bool)> {
+    let file = File::open(library).ok()?;
+    let cache = ReadCache::new(&file);
+    let object = object::File::parse(&cache).ok()?;
+    let (mut reads, mut starts) = (false, false);
+    let mut import = |name: &str| {
+        // Mach-O begins names with an underscore, and some of them end with a variant.
+        let name = name.trim_start_matches('_').split(['@', '$']).next().unwrap_or_default();
+        let name = name.trim_end_matches("64");
+        reads |= LISTING.contains(&name);
+        starts |= STARTING.contains(&name);
+    };
+    for symbol in object.dynamic_symbols().filter(|symbol| symbol.is_undefined()) {
+        import(symbol.name().ok()?);
+    }
+    for imported in object.imports().ok()? {
+        if let NameOrOrdinal::Name(name) = imported.ok()?.name() {
+            import(std::str::from_utf8(name).ok()?);
+        }
+    }
+    let reads_by = |name: &str| READING.iter().any(|part| name.contains(part));
+    reads = reads || object.symbols().any(|symbol| symbol.name().is_ok_and(reads_by));
+    Some((reads, starts))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    fn compiled(body: &str, arguments: &[&str]) -> Reach {
+        let directory = tempfile::tempdir().unwrap();
+        let directory = Utf8Path::from_path(directory.path()).unwrap();
+        let (source, library) = (directory.join("lib.rs"), directory.join("libx.so"));
+        std::fs::write(
+            &source,
+            format!(
+                "use proc_macro::TokenStream;\n#[proc_macro]\npub fn x(_: TokenStream) -> TokenStream {{\n    \
+                 let text = {{ {body} }};\n    text.parse().unwrap()\n}}\n"
+            ),
+        )
+        .unwrap();
+        let mut rustc = Command::new("rustc");
+        rustc.args(["--edition=2024", "--crate-type=proc-macro", "--extern=proc_macro"]).args(arguments);
+        let output = rustc.arg("-o").arg(&library).arg(&source).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        Reach::of_proc_macro(&library)
+    }
+
+    const NOTHING: &str = "env!(\"PATH\").len().to_string()";
+    const READS: &str = "std::fs::read_to_string(std::env::var(\"X\").unwrap()).unwrap()";
+    const OPENS: &str = "std::io::read_to_string(std::fs::File::open(std::path::Path::new(\"x\")).unwrap()).unwrap()";
+    const LISTS: &str = "std::fs::read_dir(std::path::Path::new(\"x\")).unwrap().count().to_string()";
+    const STARTS: &str = "let output = std::process::Command::new(\"x\").output().unwrap();\n    \
+                          String::from_utf8(output.stdout).unwrap()";
+    const ASKS: &str = "let output = std::process::Command::new(\"git\").arg(\"rev-parse\").output().unwrap();\n    \
+                        String::from_utf8(output.stdout).unwrap()";
+
+    #[test]
+    fn a_macro_tells_by_its_symbols_what_it_can_reach() {
+        let (nothing, files) = (Reach::default(), Reach { files: true, git: false });
+        for optimized in [&["-Copt-level=0"][..], &["-Copt-level=3", "-Cstrip=debuginfo"]] {
+            for (body, reach) in [
+                (NOTHING, nothing),
+                (READS, files),
+                (OPENS, files),
+                (LISTS, files),
+                (STARTS, nothing),
+                (ASKS, Reach { files: false, git: true }),
+            ] {
+                assert_eq!(compiled(body, optimized), reach, "{body} {optimized:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn without_symbols_it_still_names_what_it_asks_of_the_c_library() {
+        for (body, reach) in [
+            (NOTHING, Reach::default()),
+            (LISTS, Reach { files: true, git: false }),
+            (ASKS, Reach { files: false, git: true }),
+        ] {
+            assert_eq!(compiled(body, &["-Cstrip=symbols"]), reach, "{body}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_can_reach_everything() {
+        let everything = Reach { files: true, git: true };
+        assert_eq!(Reach::of_proc_macro(Utf8Path::new("/nowhere.so")), everything);
+        assert_eq!(Reach::of_proc_macro(Utf8Path::new("Cargo.toml")), everything);
+    }
+}
