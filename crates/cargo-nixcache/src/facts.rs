@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::io::Read as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::cargo::arguments::CargoCommand;
@@ -25,22 +26,40 @@ pub(crate) struct Sources<'a> {
     pub(crate) workspace_root: &'a Utf8Path,
     pub(crate) remap_members: bool,
     pub(crate) platforms: &'a [CompilePlatform],
+    /// Directories whose files cargo takes for immutable.
+    pub(crate) immutable: &'a [Utf8PathBuf],
+}
+
+impl Sources<'_> {
+    /// The value of a variable in what cargo starts.
+    fn variable(&self, name: &str) -> Option<String> {
+        let own = self.environment.get(name).map(|value| value.to_string_lossy().into_owned());
+        let configured = self.config.variables.get(name).filter(|variable| variable.force || own.is_none());
+        configured.map(|variable| variable.value.clone()).or(own)
+    }
+
+    /// Where `PATH` leads, as those see it whom cargo starts.
+    fn found_in_path(&self, program: &str) -> Option<Utf8PathBuf> {
+        let path = self.variable("PATH").unwrap_or_default();
+        std::env::split_paths(&path)
+            .filter_map(|directory| Utf8PathBuf::from_path_buf(directory).ok())
+            .map(|directory| directory.join(program))
+            .find(|candidate| candidate.is_file())
+    }
 }
 
 /// Gathers the facts.
 pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
-    let Sources { environment, config, toolchain, command, graph, .. } = sources;
+    let Sources { environment, config, toolchain, command, .. } = sources;
     let wrapper = match (&config.rustc_workspace_wrapper, command.is_clippy()) {
         (_, true) => Some(toolchain.cargo.with_file_name(format!("clippy-driver{}", std::env::consts::EXE_SUFFIX))),
         (Some(wrapper), false) => Some(wrapper.clone()),
         (None, false) => None,
     };
-    let variable = |name: &str| {
-        let own = environment.get(name).map(|value| value.to_string_lossy().into_owned());
-        let configured = config.variables.get(name).filter(|variable| variable.force || own.is_none());
-        configured.map(|variable| variable.value.clone()).or(own)
+    let variables = UNTRACKED_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), sources.variable(name)?)));
+    let identity = |program: &Utf8Path| {
+        program_identity(&sources.found_in_path(program.as_str()).unwrap_or_else(|| program.to_owned()))
     };
-    let variables = UNTRACKED_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), variable(name)?)));
     BuildFacts {
         rustc_version: toolchain.verbose_version.clone(),
         toolchain_identity: toolchain_identity(toolchain, sources.platforms),
@@ -57,17 +76,15 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
             .collect(),
         processor: processor(),
         native_c_code: is_c_code_native(environment, config),
-        workspace_wrapper: wrapper
-            .map(|wrapper| program_identity(&found_in_path(environment, wrapper.as_str()).unwrap_or(wrapper))),
-        rustc_wrapper: config.rustc_wrapper.as_ref().filter(|wrapper| !is_cache(wrapper)).map(|wrapper| {
-            program_identity(&found_in_path(environment, wrapper.as_str()).unwrap_or_else(|| wrapper.clone()))
-        }),
+        workspace_wrapper: wrapper.as_deref().map(identity),
+        rustc_wrapper: config.rustc_wrapper.as_deref().filter(|wrapper| !is_cache(sources, wrapper)).map(identity),
         wrapper_configuration: command.is_clippy().then(|| clippy_configuration(sources)),
         linkers: linkers(sources),
         untracked_variables: variables.collect(),
         nix_linking: nix_linking(environment),
-        primary_nif_init: variable("RUSTLER_PRIMARY_NIF_INIT"),
-        manifests: manifests(graph, sources.workspace_root),
+        primary_nif_init: sources.variable("RUSTLER_PRIMARY_NIF_INIT"),
+        manifests: manifests(sources),
+        immutable: sources.immutable.to_vec(),
         remap_members: sources.remap_members,
         workspace_root: sources.workspace_root.to_owned(),
     }
@@ -137,26 +154,26 @@ fn program_identity(program: &Utf8Path) -> String {
     }
 }
 
-/// Compiler caches give what the compiler would have given.
-fn is_cache(wrapper: &Utf8Path) -> bool {
-    matches!(wrapper.file_stem(), Some("sccache" | "ccache" | "cachepot" | "buildcache" | "kache" | "mbx"))
-}
-
-fn found_in_path(environment: &Environment, program: &str) -> Option<Utf8PathBuf> {
-    let path = environment.get_str("PATH").unwrap_or_default();
-    std::env::split_paths(path)
-        .filter_map(|directory| Utf8PathBuf::from_path_buf(directory).ok())
-        .map(|directory| directory.join(program))
-        .find(|candidate| candidate.is_file())
+/// Compiler caches give what the compiler would have given. A script that is called like one may add anything.
+fn is_cache(sources: &Sources<'_>, wrapper: &Utf8Path) -> bool {
+    let is_named =
+        matches!(wrapper.file_stem(), Some("sccache" | "ccache" | "cachepot" | "buildcache" | "kache" | "mbx"));
+    is_named && {
+        let program = sources.found_in_path(wrapper.as_str()).unwrap_or_else(|| wrapper.to_owned());
+        let mut start = [0; 2];
+        std::fs::File::open(program).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start != *b"#!"
+    }
 }
 
 /// `clippy.toml` is looked for from each package upwards, or where `CLIPPY_CONF_DIR` says.
 fn clippy_configuration(sources: &Sources<'_>) -> String {
     let mut text = String::new();
-    let configured = sources.environment.get_str("CLIPPY_CONF_DIR").map(Utf8PathBuf::from);
+    let configured = sources.variable("CLIPPY_CONF_DIR").map(|path| sources.workspace_root.join(path));
     let members = sources.graph.packages.iter().filter(|package| package.is_path()).map(|package| package.root());
     let above = members.flat_map(Utf8Path::ancestors);
-    let directories: BTreeSet<&Utf8Path> = configured.iter().map(Utf8PathBuf::as_path).chain(above).collect();
+    // It is searched upwards from there, too.
+    let configured = configured.iter().flat_map(|directory| directory.ancestors());
+    let directories: BTreeSet<&Utf8Path> = configured.chain(above).collect();
     for directory in directories {
         for name in ["clippy.toml", ".clippy.toml"] {
             if let Ok(bytes) = std::fs::read(directory.join(name)) {
@@ -183,7 +200,7 @@ fn linkers(sources: &Sources<'_>) -> BTreeMap<String, String> {
         let mut units = sources.graph.units.iter().filter(of_platform);
         let configured = units.find_map(|unit| linker_in_flags(&unit.rustflags).or_else(|| unit.linker.clone()));
         let program = configured.unwrap_or_else(|| "cc".to_owned());
-        let found = found_in_path(sources.environment, &program);
+        let found = sources.found_in_path(&program);
         let identity = found.map_or(program, |program| program_identity(&program));
         linkers.insert(platform_name(platform).to_owned(), identity);
     }
@@ -191,18 +208,20 @@ fn linkers(sources: &Sources<'_>) -> BTreeMap<String, String> {
 }
 
 /// The manifests of path packages without what other rows hold, and with the lints that they inherit.
-fn manifests(graph: &UnitGraph, workspace_root: &Utf8Path) -> BTreeMap<String, String> {
+fn manifests(sources: &Sources<'_>) -> BTreeMap<String, String> {
+    let Sources { graph, workspace_root, immutable, .. } = sources;
     let read = |path: &Utf8Path| -> Option<toml::Table> { std::fs::read_to_string(path).ok()?.parse().ok() };
     // A package outside the workspace may belong to another one, and inherits from that.
     let lints_above = |root: &Utf8Path| {
-        let own = if root.starts_with(workspace_root) { Some(workspace_root) } else { None };
+        let own = if root.starts_with(workspace_root) { Some(*workspace_root) } else { None };
         let above = own.into_iter().chain(root.ancestors()).find_map(|directory| {
             read(&directory.join("Cargo.toml")).filter(|manifest| manifest.contains_key("workspace"))
         });
         above.and_then(|manifest| manifest.get("workspace")?.get("lints").cloned())
     };
     let mut manifests = BTreeMap::new();
-    for package in graph.packages.iter().filter(|package| package.is_path()) {
+    let can_change = |root: &Utf8Path| !immutable.iter().any(|directory| root.starts_with(directory));
+    for package in graph.packages.iter().filter(|package| package.is_path() || can_change(package.root())) {
         let Some(mut manifest) = read(&package.manifest_path) else { continue };
         for elsewhere in ["workspace", "profile", "patch", "replace", "badges"] {
             manifest.remove(elsewhere);

@@ -124,8 +124,12 @@ impl<'a> Question<'a> {
         if self.reveal(&hidden) != answer {
             return None;
         }
-        let packages = said.packages.iter().filter(|package| package.source.is_none()).map(|package| {
-            let manifest = &package.manifest_path;
+        // Vendored packages are no less open to change than the user's own.
+        let packages = said.packages.iter().filter_map(|package| {
+            let can_change = package.source.is_none() || !package.manifest_path.starts_with(&self.cargo_home);
+            can_change.then_some(&package.manifest_path)
+        });
+        let packages = packages.map(|manifest| {
             Some((self.hide(&format!("\"{manifest}\"")).trim_matches('"').to_owned(), package_digest(manifest)?))
         });
         let packages = packages.collect::<Option<Packages>>()?;
@@ -220,7 +224,7 @@ pub(crate) fn configuration_files(current: &Utf8Path, cargo_home: &Utf8Path) -> 
         .collect()
 }
 
-/// What the answer depends on in one package: the manifest, and the names from which cargo infers targets.
+/// What the answer depends on in one package: the manifest, and the names from which cargo infers targets and the README.
 fn package_digest(manifest: &Utf8Path) -> Option<ContentDigest> {
     let root = manifest.parent()?;
     let mut text = String::new();
@@ -231,7 +235,7 @@ fn package_digest(manifest: &Utf8Path) -> Option<ContentDigest> {
             let entry = entry.ok()?;
             let name = entry.file_name();
             let kind = entry.file_type().ok()?;
-            if name.ends_with(".rs") || kind.is_symlink() {
+            if name.ends_with(".rs") || name.starts_with("README") || kind.is_symlink() {
                 names.push(name.to_owned());
             } else if kind.is_dir() && !directory.is_empty() && entry.path().join("main.rs").is_file() {
                 names.push(format!("{name}/main.rs"));

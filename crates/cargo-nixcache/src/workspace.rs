@@ -15,7 +15,7 @@ use nixcache_core::cargo::toolchain::{Programs, Toolchain, ToolchainError};
 use nixcache_core::environment::Environment;
 use nixcache_core::plan::{PlanError, WorkspaceAnswer, WorkspaceFiles, left_to_cargo, plan};
 use nixcache_core::store::LocalStore;
-use nixcache_core::unit::{BuildFacts, CompilePlatform, UnitGraph, UnitIndex, UnitInputs, unit_inputs};
+use nixcache_core::unit::{BuildFacts, CompileMode, CompilePlatform, UnitGraph, UnitIndex, UnitInputs, unit_inputs};
 
 use crate::caches::BuildSet;
 use crate::facts;
@@ -179,7 +179,9 @@ impl PlannedBuild {
         let cargo_home = cargo_home(&environment, config.current_dir());
         let launcher = launcher::directory(&settings.store);
         let roots = roots(&build_directory, &target_directory, &cargo_home, &toolchain, &workspace_root, launcher);
+        let immutable = ["registry", "git"].map(|directory| cargo_home.join(directory)).to_vec();
         let build: BuildFacts = facts::build_facts(&facts::Sources {
+            immutable: &immutable,
             environment: &environment,
             config: &config,
             toolchain: &toolchain,
@@ -191,7 +193,6 @@ impl PlannedBuild {
             platforms: &platforms,
         });
         let inputs = unit_inputs(&graph, &build);
-        let immutable = ["registry", "git"].map(|directory| cargo_home.join(directory)).to_vec();
         Ok(Self {
             environment,
             command,
@@ -246,7 +247,11 @@ impl PlannedBuild {
         let mut variables = package.environment.clone();
         variables.insert("CARGO_MANIFEST_DIR".to_owned(), self.roots.hide(package.root()).into_string());
         variables.insert("CARGO_MANIFEST_PATH".to_owned(), self.roots.hide(&package.manifest_path).into_string());
-        variables.insert("CARGO_CRATE_NAME".to_owned(), unit.target.name.replace('-', "_"));
+        if unit.mode == CompileMode::RunCustomBuild {
+            variables.extend(package.links.clone().map(|links| ("CARGO_MANIFEST_LINKS".to_owned(), links)));
+        } else {
+            variables.insert("CARGO_CRATE_NAME".to_owned(), unit.target.name.replace('-', "_"));
+        }
         if self.command.is_clippy() {
             variables.insert("CLIPPY_ARGS".to_owned(), self.clippy_arguments());
         }

@@ -11,6 +11,7 @@ mod declared;
 mod done;
 mod edit_loop;
 mod files;
+mod from_scratch;
 mod generated;
 mod hosted;
 mod interruption;

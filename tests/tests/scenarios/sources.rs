@@ -2,6 +2,7 @@
 
 use nixcache_tests::{LocalRegistry, Machine, Workspace, walk};
 use std::fs;
+use std::path::Path;
 
 const MAIN: &str = "fn main() { println!(\"{}\", part::text()) }\n";
 
@@ -148,24 +149,52 @@ fn vendored_sources_are_a_hit_in_every_checkout() {
     workspace.checkout("elsewhere/app").hit(&["build"]);
 }
 
+/// As people do who patch a vendored crate: the list of checksums names no file any more.
+fn forget_checksums(directory: &Path) {
+    let checksums = directory.join(".cargo-checksum.json");
+    let mut json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&checksums).unwrap()).unwrap();
+    json["files"] = serde_json::json!({});
+    fs::write(&checksums, json.to_string()).unwrap();
+}
+
 #[test]
 fn a_vendored_source_that_was_changed_is_a_miss() {
     let machine = Machine::new();
     let workspace = vendored(&machine);
     workspace.build(&["build"]);
     workspace.hit(&["build"]);
-    // As people do who patch a vendored crate: the file and the list of checksums.
     let directory = fs::read_dir(workspace.path("vendor")).unwrap().next().unwrap().unwrap().path();
     let library = directory.join("src/lib.rs");
     let text = fs::read_to_string(&library).unwrap();
     fs::write(&library, format!("{text}\npub fn patched() {{}}\n")).unwrap();
-    let checksums = directory.join(".cargo-checksum.json");
-    let mut json: serde_json::Value = serde_json::from_str(&fs::read_to_string(&checksums).unwrap()).unwrap();
-    json["files"] = serde_json::json!({});
-    fs::write(&checksums, json.to_string()).unwrap();
+    forget_checksums(&directory);
     let outcome = workspace.build(&["build"]);
     assert!(outcome.compiled_crates().contains("itoa"), "{outcome}");
     workspace.hit(&["build"]);
+}
+
+#[test]
+fn a_vendored_manifest_that_was_changed_is_a_miss() {
+    let machine = Machine::new();
+    let workspace = vendored(&machine);
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    let directory = fs::read_dir(workspace.path("vendor")).unwrap().next().unwrap().unwrap().path();
+    let manifest = directory.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let changed: String =
+        text.lines()
+            .map(|line| {
+                if line.starts_with("description") { "description = \"changed\"\n".into() } else { format!("{line}\n") }
+            })
+            .collect();
+    assert_ne!(changed, text);
+    fs::write(&manifest, changed).unwrap();
+    forget_checksums(&directory);
+    let name = directory.file_name().unwrap().to_str().unwrap();
+    workspace.remove_target();
+    let outcome = workspace.nixcache(&["build"]).succeed();
+    assert!(outcome.summary().built.iter().any(|unit| unit.starts_with(name)), "{outcome}");
 }
 
 #[test]

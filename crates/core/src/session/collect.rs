@@ -16,6 +16,7 @@ use crate::artifact::dynamic::DynamicInput;
 use crate::artifact::reach::Reach;
 use crate::artifact::scan::Scanner;
 use crate::artifact::{Roots, UnitArtifact};
+use crate::cargo::dep_info::CargoDepInfo;
 use crate::cargo::fingerprint::{CargoFingerprint, RelocatableFingerprint, hashed_source_path};
 use crate::cargo::incremental::IncrementalState;
 use crate::cargo::layout::{BuildLayout, RunFiles};
@@ -149,6 +150,8 @@ pub struct Collector<'a, L> {
     progress: Vec<Progress>,
     /// The files of units whose output is known: it is that of the unit only while they are what they were.
     settled_files: BTreeMap<UnitIndex, Vec<LedgerFile>>,
+    /// The `OUT_DIR`s that held something before cargo ran. What a script finds there it may leave as it is, or add to.
+    used: BTreeSet<Utf8PathBuf>,
     /// What procedural macros can reach, as far as somebody has asked.
     reaches: RefCell<BTreeMap<UnitIndex, Reach>>,
     entries: Vec<(UnitPlace, LedgerEntry)>,
@@ -191,6 +194,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         let reader = RecordReader::new(context.records.to_owned());
         let may_age = nothing_else_is_present(&context, resolution.places(), None);
         let scanner = Scanner::new(context.roots);
+        let used = used_out_directories(context.layouts);
         Self {
             context,
             lookup,
@@ -199,6 +203,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             scanner,
             progress,
             settled_files,
+            used,
             reaches: RefCell::default(),
             entries: Vec::new(),
             report: CollectReport::default(),
@@ -368,8 +373,11 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             .map_err(NotKept::Fingerprint)?;
 
         // Keeping the unit pays only if somebody can ask for it: each of its dependencies is kept, and it is no
-        // passing state of an edit loop.
-        let continued = recorded.is_some_and(|recorded| recorded.record.incremental == IncrementalState::Continued);
+        // passing state of an edit loop. Nor is it kept with what an earlier run of a script left, which a build from
+        // scratch would not have.
+        let is_run = unit.mode == CompileMode::RunCustomBuild;
+        let continued = recorded.is_some_and(|recorded| recorded.record.incremental == IncrementalState::Continued)
+            || is_run && self.used.contains(&address.layout.run_files(&address.package, address.hash).out);
         let keep = !continued && dependencies.iter().all(|settled| settled.kept) && lease.is_writable();
         let since = recorded.map_or(context.started, |recorded| recorded.started);
         let depends_on_new_times = unit
@@ -514,6 +522,13 @@ impl<L: Lookup<Error = StoreError>> Dependencies for Collector<'_, L> {
         self.settled_paths(script).collect()
     }
 
+    fn sources(&self, script: UnitIndex) -> Option<Vec<Utf8PathBuf>> {
+        let dep_info = fs::read(self.matcher.address(script)?.fingerprint_files().dep_info).ok()?;
+        let package = self.context.graph.package(self.context.graph.unit(script));
+        let dep_info = CargoDepInfo::decode(&dep_info).ok()?;
+        Some(dep_info.absolute_files(package.root(), self.context.build_directory).collect())
+    }
+
     fn reach(&self, proc_macro: UnitIndex) -> Reach {
         let mut reaches = self.reaches.borrow_mut();
         *reaches.entry(proc_macro).or_insert_with(|| {
@@ -545,6 +560,20 @@ fn nothing_else_is_present<'p>(
             })
         })
     })
+}
+
+/// The `OUT_DIR`s that hold something.
+fn used_out_directories(layouts: &[BuildLayout]) -> BTreeSet<Utf8PathBuf> {
+    let mut used = BTreeSet::new();
+    for layout in layouts {
+        // A run that was marked stale has no fingerprint any more, and its directory is still there.
+        for unit in layout.present_units().unwrap_or_default() {
+            let out = layout.run_files(&unit.package, unit.hash).out;
+            let is_empty = out.read_dir_utf8().map_or(true, |mut entries| entries.next().is_none());
+            used.extend((!is_empty).then_some(out));
+        }
+    }
+    used
 }
 
 /// The newest time of files, as the ledger has it.

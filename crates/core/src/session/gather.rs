@@ -26,7 +26,7 @@ use crate::cargo::layout::RunFiles;
 use crate::cargo::record::InvocationRecord;
 use crate::digest::ContentDigest;
 use crate::store::{Lease, StoreError};
-use crate::unit::{CompileMode, CompilePlatform, PlannedUnit, UnitIndex, links_for_target};
+use crate::unit::{CompileMode, CompilePlatform, PackageSource, PlannedUnit, TargetKind, UnitIndex, links_for_target};
 
 use self::outputs::read;
 use super::collect::CollectContext;
@@ -34,7 +34,7 @@ use super::linking::{LinkingCall, linker_inputs};
 use super::matching::{UnitAddress, absolute};
 use super::resolve::Lookup;
 use super::restore::{is_final, watched};
-use super::unseen::{asks_git, macros_of, programs_in_source, refuse_edited_sources, secret, variables_in_source};
+use super::unseen::{asks_git, programs_in_source, refuse_edited_sources, secret, variables_in_source};
 
 /// Why a unit was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -124,6 +124,8 @@ pub(super) trait Dependencies {
     fn run_output(&self, run: UnitIndex) -> Option<RunFiles>;
     /// The programs that a build script was compiled to.
     fn programs(&self, script: UnitIndex) -> Vec<Utf8PathBuf>;
+    /// The source files of a build script, as cargo notes them.
+    fn sources(&self, script: UnitIndex) -> Option<Vec<Utf8PathBuf>>;
     /// What a procedural macro can reach.
     fn reach(&self, proc_macro: UnitIndex) -> Reach;
 }
@@ -205,7 +207,12 @@ pub(super) fn gather<L: Lookup>(
 
     let mut inputs = BTreeSet::new();
     let out_dirs = gatherer.out_directories(index, record);
-    let disk = PackageOnDisk { root: package.root(), immutable: context.is_immutable(package), out_dirs: &out_dirs };
+    let disk = PackageOnDisk {
+        root: package.root(),
+        immutable: context.is_immutable(package),
+        can_link: matches!(package.source, PackageSource::Git { .. }),
+        out_dirs: &out_dirs,
+    };
     if unit.mode == CompileMode::RunCustomBuild {
         gatherer.refuse_strays(!disk.immutable)?;
         let (run, directives) = gatherer.run()?;
@@ -225,10 +232,14 @@ pub(super) fn gather<L: Lookup>(
         }
         // What is computed from a path at compile time is found by no search. Packages from elsewhere are trusted
         // not to do that; in a member's code it happens.
-        let reads_its_place =
-            |name: &str| matches!(name, "CARGO_MANIFEST_DIR" | "CARGO_MANIFEST_PATH" | "CARGO_TARGET_TMPDIR");
-        if !disk.immutable && dep_info.environment.iter().any(|(name, _)| reads_its_place(name)) {
-            gatherer.bound.extend(root_of(context.roots, package.root()));
+        let reads = |is_it: fn(&str) -> bool| dep_info.environment.iter().any(|(name, _)| is_it(name));
+        if !disk.immutable {
+            if reads(|name| matches!(name, "CARGO_MANIFEST_DIR" | "CARGO_MANIFEST_PATH" | "CARGO_TARGET_TMPDIR")) {
+                gatherer.bound.extend(root_of(context.roots, package.root()));
+            }
+            if reads(|name| name.starts_with("CARGO_BIN_EXE_")) {
+                gatherer.bound.insert(RootKind::TargetDirectory);
+            }
         }
         inputs.extend(gatherer.linker_inputs(record)?);
         let variables: Vec<_> = dep_info.environment.iter().map(|(name, _)| name.clone()).collect();
@@ -236,13 +247,14 @@ pub(super) fn gather<L: Lookup>(
             root: &unit.target.source_path,
             files: &files,
             variables: &variables,
+            set_by_cargo: &gatherer.set_by_cargo(index),
             set_by_build_script: &gatherer.set_by_build_script(index)?,
             invocation: &record.invocation,
         };
         inputs.extend(inputs_of_rustc(disk, findings, context.roots));
         if !disk.immutable {
-            let macros = macros_of(context.graph, index);
-            let reaches: Vec<_> = macros.into_iter().map(|index| dependencies.reach(index)).collect();
+            let macros = &context.inputs[index.0 as usize].macros;
+            let reaches: Vec<_> = macros.iter().map(|index| dependencies.reach(*index)).collect();
             // Who says what macros read is believed.
             if package.declared_inputs.is_empty() && reaches.iter().any(|reach| reach.files) {
                 inputs.extend(inputs_of_macros(disk, &files, context.roots));
@@ -358,6 +370,28 @@ impl Gatherer<'_, '_> {
         directories
     }
 
+    /// The variables that cargo set for this rustc, and for others doesn't: there they are whoever's runs cargo.
+    fn set_by_cargo(&self, index: UnitIndex) -> BTreeSet<String> {
+        let (graph, kind) = (self.context.graph, self.unit.target.kind);
+        let mut names = BTreeSet::new();
+        let mut dependencies = self.unit.dependencies.iter().map(|edge| graph.unit(edge.unit));
+        let is_own_run =
+            |unit: &PlannedUnit| unit.mode == CompileMode::RunCustomBuild && unit.package == self.unit.package;
+        if dependencies.any(is_own_run) {
+            names.insert("OUT_DIR".to_owned());
+        }
+        if matches!(kind, TargetKind::Bin | TargetKind::Example) {
+            names.insert("CARGO_BIN_NAME".to_owned());
+        }
+        if matches!(kind, TargetKind::Test | TargetKind::Bench) {
+            names.insert("CARGO_TARGET_TMPDIR".to_owned());
+            let programs = graph.unit(index).dependencies.iter().map(|edge| &graph.unit(edge.unit).target);
+            let programs = programs.filter(|target| target.kind == TargetKind::Bin);
+            names.extend(programs.map(|target| format!("CARGO_BIN_EXE_{}", target.name)));
+        }
+        names
+    }
+
     /// The variables that the package's build script set for rustc.
     fn set_by_build_script(&self, index: UnitIndex) -> Result<BTreeSet<String>, NotKept> {
         let mut names = BTreeSet::new();
@@ -391,7 +425,7 @@ impl Gatherer<'_, '_> {
             CompilePlatform::Host => self.context.host,
             CompilePlatform::Target { name, .. } => name,
         };
-        let native = NativeCode { environment: self.context.environment, target, host: self.context.host };
+        let native = NativeCode { variable: self.context.variable, target, host: self.context.host };
         let rerun_if_changed = texts(|directive| match directive {
             Directive::RerunIfChanged(text) => Some(text),
             _ => None,
@@ -419,20 +453,28 @@ impl Gatherer<'_, '_> {
         }
         // A commit is in no file that stays the same where it does.
         let scripts = self.context.graph.unit(index).dependencies.iter().map(|edge| edge.unit);
-        let scripts = scripts.filter(|unit| self.context.graph.unit(*unit).mode != CompileMode::RunCustomBuild);
-        let programs: Vec<_> = scripts.flat_map(|script| self.dependencies.programs(script)).collect();
-        if !package.immutable && asks_git(&self.unit.target.source_path, &rerun_if_changed, &programs) {
+        let script = scripts
+            .filter(|unit| self.context.graph.unit(*unit).mode != CompileMode::RunCustomBuild)
+            .find(|unit| self.context.graph.unit(*unit).target == self.unit.target);
+        let script = script.ok_or(NotKept::Unmatched)?;
+        let programs = self.dependencies.programs(script);
+        let sources = self.dependencies.sources(script);
+        let sources =
+            sources.ok_or_else(|| NotKept::Unstable { what: "its script's sources are not known".to_owned() })?;
+        // What is not UTF-8 names nothing that we could find.
+        let texts: Vec<_> = sources.iter().filter_map(|source| fs::read_to_string(source).ok()).collect();
+        if !package.immutable && asks_git(&texts, &rerun_if_changed, &programs) {
             inputs.insert(DynamicInput::Repository { path: self.context.roots.hide(package.root) });
         }
         // Which code a generator makes is a matter of its version. Packages from elsewhere ask for their own by variables.
-        for program in programs_in_source(&self.unit.target.source_path).into_iter().filter(|_| !package.immutable) {
+        for program in programs_in_source(&texts).into_iter().filter(|_| !package.immutable) {
             inputs.insert(match program.contains('/') {
                 true => DynamicInput::File { path: self.context.roots.hide(&package.root.join(program)) },
                 false => DynamicInput::Tool { program },
             });
         }
         // Scripts forget to name the variables that they read.
-        for name in variables_in_source(&self.unit.target.source_path) {
+        for name in variables_in_source(&texts) {
             if !set_for_build_scripts(&name, package.immutable) {
                 inputs.insert(DynamicInput::Variable { name });
             }

@@ -11,7 +11,6 @@ use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::dynamic::{DynamicInput, InputValue};
 use crate::artifact::reach::Reach;
-use crate::unit::{CrateType, TargetKind, UnitGraph, UnitIndex};
 
 use super::gather::NotKept;
 
@@ -34,31 +33,20 @@ pub(super) fn refuse_edited_sources(package_root: &Utf8Path, files: &[Utf8PathBu
     }
 }
 
-/// The variables that a build script's source reads by name, in its root file and beside it in `build/`.
-pub(super) fn variables_in_source(source: &Utf8Path) -> BTreeSet<String> {
+/// The variables that a build script's source reads by name.
+pub(super) fn variables_in_source(texts: &[String]) -> BTreeSet<String> {
     let is_name = |text: &&str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let texts = script_texts(source);
     let calls = ["var(", "var_os(", "env!("];
     texts.iter().flat_map(|text| first_arguments(text, &calls)).filter(is_name).map(str::to_owned).collect()
 }
 
 /// The programs that a build script's source starts by name, but for git and those of the toolchain, which count
 /// otherwise.
-pub(super) fn programs_in_source(source: &Utf8Path) -> BTreeSet<String> {
+pub(super) fn programs_in_source(texts: &[String]) -> BTreeSet<String> {
     const COUNTED: [&str; 5] = ["git", "cargo", "rustc", "rustdoc", "rustfmt"];
     let is_counted = |text: &&str| COUNTED.contains(text) || text.contains(char::is_whitespace);
-    let texts = script_texts(source);
     let programs = texts.iter().flat_map(|text| first_arguments(text, &["Command::new("]));
     programs.filter(|text| !is_counted(text)).map(str::to_owned).collect()
-}
-
-fn script_texts(source: &Utf8Path) -> Vec<String> {
-    let mut files = vec![source.to_owned()];
-    if let Some(beside) = source.parent().map(|parent| parent.join("build")) {
-        files.extend(beside.read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.into_path()));
-    }
-    let sources = files.iter().filter(|file| file.extension() == Some("rs"));
-    sources.filter_map(|file| fs::read_to_string(file).ok()).collect()
 }
 
 /// What calls are given first, where that is a text.
@@ -68,28 +56,11 @@ fn first_arguments<'t>(text: &'t str, calls: &[&str]) -> Vec<&'t str> {
     arguments.filter(|argument| !argument.is_empty()).collect()
 }
 
-/// The procedural macros that may have taken part in compiling a unit: those of its dependencies at any distance, which
-/// can hand them on.
-pub(super) fn macros_of(graph: &UnitGraph, unit: UnitIndex) -> BTreeSet<UnitIndex> {
-    let (mut macros, mut seen, mut left) = (BTreeSet::new(), BTreeSet::new(), vec![unit]);
-    while let Some(index) = left.pop() {
-        for edge in &graph.unit(index).dependencies {
-            let dependency = graph.unit(edge.unit);
-            if dependency.target.crate_types.contains(&CrateType::ProcMacro) {
-                macros.insert(edge.unit);
-            } else if dependency.target.kind == TargetKind::Lib && seen.insert(edge.unit) {
-                left.push(edge.unit);
-            }
-        }
-    }
-    macros
-}
-
 /// Whether a build script asks git: by what it names, by its source, and by what is in the program.
-pub(super) fn asks_git(source: &Utf8Path, names: &[String], programs: &[Utf8PathBuf]) -> bool {
+pub(super) fn asks_git(texts: &[String], names: &[String], programs: &[Utf8PathBuf]) -> bool {
     let is_gits = |name: &String| Utf8Path::new(name).components().any(|part| part.as_str() == ".git");
     names.iter().any(is_gits)
-        || script_texts(source).iter().any(|text| text.contains("\"git\"") || text.contains(".git/"))
+        || texts.iter().any(|text| text.contains("\"git\"") || text.contains(".git/"))
         || programs.iter().any(|program| Reach::asks_git(program))
 }
 

@@ -13,6 +13,7 @@ use super::graph::{
     BoundaryKind, CompileMode, CompilePlatform, CrateType, PackageSource, PlannedPackage, PlannedUnit, TargetKind,
     UnitGraph, UnitIndex,
 };
+use super::keys::runs_below;
 
 /// The version of every key. Any change to what a row holds, or to the artifact format, moves it.
 const DOMAIN: &str = "unit-inputs/6";
@@ -48,8 +49,10 @@ pub struct BuildFacts {
     pub nix_linking: Vec<(String, String)>,
     /// `RUSTLER_PRIMARY_NIF_INIT`, which rustler's macro reads although nobody tracks it.
     pub primary_nif_init: Option<String>,
-    /// Manifests of path packages by package id: their bytes, and what they inherit.
+    /// Manifests of path packages and vendored ones by package id: their bytes, and what they inherit.
     pub manifests: BTreeMap<String, String>,
+    /// Directories whose files cargo takes for immutable. What comes from a registry and lies elsewhere is vendored.
+    pub immutable: Vec<camino::Utf8PathBuf>,
     /// Whether members are compiled with remapped paths.
     pub remap_members: bool,
     /// The workspace root, hidden in every path below it.
@@ -87,6 +90,14 @@ pub(super) struct UnitContext<'a> {
     expands_macros: bool,
     /// Whether rustler takes part, whose macro makes `nif_init`, at any distance. For rustler itself it doesn't.
     uses_rustler: bool,
+}
+
+impl UnitContext<'_> {
+    /// Whether the package comes from a registry or repository, and lies where everybody can change it.
+    fn is_vendored(&self) -> bool {
+        let root = self.package.root();
+        !self.package.is_path() && !self.build.immutable.iter().any(|directory| root.starts_with(directory))
+    }
 }
 
 /// Where an input is hashed.
@@ -161,18 +172,18 @@ pub const TABLE: &[Input] = &[
     ),
     planned(
         "manifest",
-        "path packages",
+        "path packages, vendored ones",
         "targets, lints and settings that no other row holds; macros and build scripts read it",
         "manifests",
         |context| context.build.manifests.get(&context.package.id).cloned(),
     ),
     planned(
         "package environment",
-        "path packages",
+        "path packages, vendored ones",
         "`CARGO_PKG_*` can be read by any macro or build script",
         "manifests",
         |context| {
-            context.package.is_path().then(|| {
+            (context.package.is_path() || context.is_vendored()).then(|| {
                 context.package.environment.iter().fold(String::new(), |mut text, (name, value)| {
                     let _ = write!(text, "{name}={}:{value};", value.len());
                     text
@@ -437,21 +448,57 @@ pub struct UnitInputs {
     pub key: Key,
     /// The digest of each row that applies, by name.
     pub rows: Vec<(&'static str, ContentDigest)>,
+    /// The procedural macros that may take part in compiling the unit: those of its dependencies at any distance, which
+    /// can hand them on. Sorted.
+    pub macros: Vec<UnitIndex>,
+    /// The runs of build scripts below these macros, which can read what those left while they expand. Sorted.
+    pub macro_runs: Vec<UnitIndex>,
 }
 
 /// Computes the inputs of every unit of `graph`, in its order.
 pub fn unit_inputs(graph: &UnitGraph, build: &BuildFacts) -> Vec<UnitInputs> {
-    let expanding = dependents(graph, |unit| unit.target.crate_types.contains(&CrateType::ProcMacro));
     let on_rustler = dependents(graph, |unit| graph.package(unit).name == "rustler");
-    let context = |(index, unit)| UnitContext {
-        graph,
-        unit,
-        package: graph.package(unit),
-        build,
-        expands_macros: expanding.contains(&index),
-        uses_rustler: on_rustler.contains(&index),
+    let macros = macros_below(graph);
+    let runs: BTreeMap<UnitIndex, BTreeSet<UnitIndex>> =
+        graph.iter().filter(|(_, unit)| is_macro(unit)).map(|(index, _)| (index, runs_below(graph, index))).collect();
+    let inputs = |((index, unit), macros): ((UnitIndex, _), BTreeSet<UnitIndex>)| {
+        let context = UnitContext {
+            graph,
+            unit,
+            package: graph.package(unit),
+            build,
+            expands_macros: !macros.is_empty(),
+            uses_rustler: on_rustler.contains(&index),
+        };
+        let (key, rows) = rows_of(&context);
+        let macro_runs: BTreeSet<UnitIndex> =
+            macros.iter().filter_map(|found| runs.get(found)).flatten().copied().collect();
+        let (macros, macro_runs) = (macros.into_iter().collect(), macro_runs.into_iter().collect());
+        UnitInputs { key, rows, macros, macro_runs }
     };
-    graph.iter().map(|unit| inputs_of(&context(unit))).collect()
+    graph.iter().zip(macros).map(inputs).collect()
+}
+
+fn is_macro(unit: &PlannedUnit) -> bool {
+    unit.target.crate_types.contains(&CrateType::ProcMacro)
+}
+
+/// The procedural macros of each unit, in the graph's order.
+fn macros_below(graph: &UnitGraph) -> Vec<BTreeSet<UnitIndex>> {
+    let mut below: Vec<BTreeSet<UnitIndex>> = Vec::with_capacity(graph.units.len());
+    for (_, unit) in graph.iter() {
+        let mut macros = BTreeSet::new();
+        for edge in &unit.dependencies {
+            let dependency = graph.unit(edge.unit);
+            if is_macro(dependency) {
+                macros.insert(edge.unit);
+            } else if dependency.target.kind == TargetKind::Lib {
+                macros.extend(below[edge.unit.0 as usize].iter().copied());
+            }
+        }
+        below.push(macros);
+    }
+    below
 }
 
 /// The units that depend on one of which `is_it` is true, at any distance.
@@ -465,7 +512,7 @@ fn dependents(graph: &UnitGraph, is_it: impl Fn(&PlannedUnit) -> bool) -> BTreeS
     found
 }
 
-fn inputs_of(context: &UnitContext<'_>) -> UnitInputs {
+fn rows_of(context: &UnitContext<'_>) -> (Key, Vec<(&'static str, ContentDigest)>) {
     let mut hasher = KeyHasher::new(DOMAIN);
     let mut rows = Vec::with_capacity(TABLE.len());
     for row in TABLE {
@@ -475,7 +522,7 @@ fn inputs_of(context: &UnitContext<'_>) -> UnitInputs {
             rows.push((row.name, ContentDigest::of(value.as_bytes())));
         }
     }
-    UnitInputs { key: hasher.key(), rows }
+    (hasher.key(), rows)
 }
 
 fn package(context: &UnitContext<'_>) -> Option<String> {
@@ -492,7 +539,8 @@ fn package(context: &UnitContext<'_>) -> Option<String> {
             format!("inside {}", root.strip_prefix(&context.build.workspace_root).unwrap_or(root))
         }
     };
-    Some(format!("{name:?} {version} {origin:?} {links:?}"))
+    let vendored = if context.is_vendored() { "vendored" } else { "" };
+    Some(format!("{name:?} {version} {origin:?} {links:?} {vendored}"))
 }
 
 /// The directory name of a platform: empty for the host.

@@ -7,7 +7,7 @@ use crate::digest::{ContentDigest, Key, KeyHasher};
 use super::graph::{CompileMode, CrateType, PlannedPackage, PlannedUnit, TargetKind, UnitGraph, UnitIndex};
 use super::inputs::UnitInputs;
 
-const DOMAIN: &str = "unit-key/1";
+const DOMAIN: &str = "unit-key/2";
 
 /// The domain of plan keys.
 const PLAN_DOMAIN: &str = "plan-key/1";
@@ -27,7 +27,8 @@ pub struct Pin {
 /// others. Programs that are only run (build scripts, and the binaries that integration tests start) are
 /// pinned by key: which linker made them does not matter to what they are built from. A unit that is linked
 /// is also pinned to the keys of all the runs below it: native libraries that they found reach the linker past
-/// the outputs of everything between.
+/// the outputs of everything between. A run can be told by another where a third left its files, and a macro reads what
+/// the runs below it left while it expands: who follows is pinned to the outputs of those, too.
 ///
 /// `None` if the outputs of a dependency are unknown: then the unit can only be missed.
 pub fn unit_key(
@@ -52,6 +53,16 @@ pub fn unit_key(
     for (name, runs, pinned) in edges {
         hasher.field("name", name).field(if runs { "program" } else { "output" }, pinned);
     }
+    let mut told: BTreeSet<UnitIndex> = inputs.macro_runs.iter().copied().collect();
+    if graph.unit(unit).mode == CompileMode::RunCustomBuild {
+        told.extend(runs_told_of(graph, unit));
+    }
+    let mut outputs = Vec::with_capacity(told.len());
+    for run in told {
+        outputs.push(*pin(run)?.output.as_bytes());
+    }
+    outputs.sort_unstable();
+    hasher.list("runs told of", outputs);
     if is_linked(graph.unit(unit)) {
         let mut runs = Vec::new();
         for run in runs_below(graph, unit) {
@@ -109,8 +120,19 @@ fn is_linked(unit: &PlannedUnit) -> bool {
             || unit.target.crate_types.iter().any(|crate_type| !matches!(crate_type, CrateType::Lib | CrateType::Rlib)))
 }
 
+/// The runs whose `links` metadata can have reached a run, at any distance.
+fn runs_told_of(graph: &UnitGraph, run: UnitIndex) -> BTreeSet<UnitIndex> {
+    let (mut told, mut left) = (BTreeSet::new(), vec![run]);
+    while let Some(run) = left.pop() {
+        let edges = graph.unit(run).dependencies.iter().map(|edge| edge.unit);
+        let runs = edges.filter(|unit| graph.unit(*unit).mode == CompileMode::RunCustomBuild);
+        left.extend(runs.filter(|run| told.insert(*run)));
+    }
+    told
+}
+
 /// The runs of build scripts that a unit depends upon at any distance.
-fn runs_below(graph: &UnitGraph, unit: UnitIndex) -> BTreeSet<UnitIndex> {
+pub(super) fn runs_below(graph: &UnitGraph, unit: UnitIndex) -> BTreeSet<UnitIndex> {
     let mut seen = BTreeSet::new();
     let mut left = vec![unit];
     while let Some(unit) = left.pop() {

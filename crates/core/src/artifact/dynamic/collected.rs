@@ -9,10 +9,9 @@
 //! | files in `OUT_DIR`s of the unit or its dependencies, but not what lies behind links out of them | they are in the output digest of the run |
 //! | `CARGO_PKG_*` of such a package | the checksum or commit pins the manifest |
 //! | `CARGO_CRATE_NAME`, `CARGO_BIN_NAME` | the unit's target |
-//! | `OUT_DIR`, `CARGO_BIN_EXE_*`, `CARGO_TARGET_TMPDIR` | places; the (wary) reference scan finds where they were kept |
+//! | `OUT_DIR`, `CARGO_BIN_EXE_*`, `CARGO_TARGET_TMPDIR` where cargo sets them | places; the (wary) reference scan finds where they were kept |
 //! | variables that the build script set by `rustc-env` | they are in the output digest of the run |
-//! | for build scripts also `TARGET`, `HOST`, `PROFILE`, `OPT_LEVEL`, `DEBUG`, `CARGO_CFG_*`, `CARGO_FEATURE_*`, `CARGO_ENCODED_RUSTFLAGS`, `CARGO_MANIFEST_LINKS`, `RUSTC`, `RUSTDOC`, `RUSTC_LINKER` | the unit's platform, profile, features, flags and toolchain |
-//! | for build scripts also `DEP_*` | the output digests of the runs that they come from |
+//! | for build scripts also `TARGET`, `HOST`, `PROFILE`, `OPT_LEVEL`, `DEBUG`, `CARGO_ENCODED_RUSTFLAGS`, `RUSTC`, `RUSTDOC` | the unit's platform, profile, flags and toolchain |
 //! | for build scripts also `NUM_JOBS`, `RUSTC_WRAPPER`, `RUSTC_WORKSPACE_WRAPPER` | they do not change what is made |
 //!
 //! `CARGO_MANIFEST_DIR`, `CARGO_MANIFEST_PATH`, `CARGO`, `CARGO_PRIMARY_PACKAGE` and, for path packages,
@@ -28,7 +27,6 @@ use super::DynamicInput;
 use super::modules::other_modules;
 use super::ways_out::{Way, links_below};
 use crate::cargo::invocation::{NativeLibrary, RustcInvocation};
-use crate::environment::Environment;
 
 /// The package of a unit, and where it lies.
 #[derive(Clone, Copy, Debug)]
@@ -37,14 +35,24 @@ pub struct PackageOnDisk<'a> {
     pub root: &'a Utf8Path,
     /// Whether its files are pinned by a checksum or commit.
     pub immutable: bool,
+    /// Whether it comes from a repository, which can hold links to anywhere. Packages of registries hold none.
+    pub can_link: bool,
     /// The `OUT_DIR`s of the unit and its dependencies.
     pub out_dirs: &'a [Utf8PathBuf],
 }
 
 impl PackageOnDisk<'_> {
     fn pins(&self, path: &Utf8Path) -> bool {
+        self.is_immutable(path) || self.way(path) == Some(Way::Within)
+    }
+
+    /// Whether a checksum or commit pins a file.
+    fn is_immutable(&self, path: &Utf8Path) -> bool {
         // `src/../../other` is below the package in name only.
-        self.immutable && normalised(path).starts_with(self.root) || self.way(path) == Some(Way::Within)
+        let clean = normalised(path);
+        self.immutable
+            && clean.starts_with(self.root)
+            && !(self.can_link && matches!(Way::of(&[self.root], &clean), Some(Way::Out { .. })))
     }
 
     /// Where a path leads that begins in an `OUT_DIR`.
@@ -54,7 +62,7 @@ impl PackageOnDisk<'_> {
 
     /// The inputs of somebody who reads a file, or a whole directory.
     fn inputs_of_reading(&self, path: &Utf8Path, is_directory: bool, roots: &Roots) -> BTreeSet<DynamicInput> {
-        if self.immutable && normalised(path).starts_with(self.root) {
+        if self.is_immutable(path) {
             return BTreeSet::new();
         }
         // Here, `..` and links only lead elsewhere than they say where the path begins in an `OUT_DIR`.
@@ -72,6 +80,8 @@ pub struct CompileFindings<'a> {
     pub files: &'a [Utf8PathBuf],
     /// The variables of its dep-info (`# env-dep:`).
     pub variables: &'a [String],
+    /// Those of the variables that cargo set for this very unit: places, and the name of a program.
+    pub set_by_cargo: &'a BTreeSet<String>,
     /// The variables that the package's build script set by `rustc-env`.
     pub set_by_build_script: &'a BTreeSet<String>,
     /// Its command line.
@@ -79,7 +89,7 @@ pub struct CompileFindings<'a> {
 }
 
 /// What a build script said, and what it left.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct BuildScriptFindings<'a> {
     /// `rerun-if-changed`, as written.
     pub rerun_if_changed: &'a [String],
@@ -94,10 +104,10 @@ pub struct BuildScriptFindings<'a> {
 }
 
 /// What is known of how native code was compiled.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct NativeCode<'a> {
-    /// The environment that cargo got.
-    pub environment: &'a Environment,
+    /// The value of a variable in what cargo starts.
+    pub variable: &'a dyn Fn(&str) -> Option<String>,
     /// The triple that the code is for.
     pub target: &'a str,
     /// The triple of the machine that compiles.
@@ -137,11 +147,9 @@ pub fn inputs_of_rustc(
         inputs.insert(DynamicInput::NoneOf { paths });
     }
     for name in findings.variables {
-        let is_place =
-            matches!(name.as_str(), "CARGO_CRATE_NAME" | "CARGO_BIN_NAME" | "OUT_DIR" | "CARGO_TARGET_TMPDIR")
-                || name.starts_with("CARGO_BIN_EXE_");
+        let is_cargos = name == "CARGO_CRATE_NAME" || findings.set_by_cargo.contains(name);
         let is_pinned = package.immutable && name.starts_with("CARGO_PKG_");
-        if !is_place && !is_pinned && !findings.set_by_build_script.contains(name) {
+        if !is_cargos && !is_pinned && !findings.set_by_build_script.contains(name) {
             inputs.insert(DynamicInput::Variable { name: name.clone() });
         }
     }
@@ -249,9 +257,10 @@ pub(super) fn normalised(path: &Utf8Path) -> Utf8PathBuf {
     normalised
 }
 
-/// Whether cargo sets the variable for build scripts from what the unit's key holds.
+/// Whether cargo sets the variable for all build scripts from what the unit's key holds. What it sets for some
+/// (`CARGO_FEATURE_*`, `DEP_*` and the like), others get from whoever runs cargo.
 pub fn set_for_build_scripts(name: &str, immutable: bool) -> bool {
-    const EXACT: [&str; 15] = [
+    const EXACT: [&str; 12] = [
         "TARGET",
         "HOST",
         "PROFILE",
@@ -261,16 +270,11 @@ pub fn set_for_build_scripts(name: &str, immutable: bool) -> bool {
         "OUT_DIR",
         "RUSTC",
         "RUSTDOC",
-        "RUSTC_LINKER",
         "RUSTC_WRAPPER",
         "RUSTC_WORKSPACE_WRAPPER",
         "CARGO_ENCODED_RUSTFLAGS",
-        "CARGO_MANIFEST_LINKS",
-        "CARGO_CRATE_NAME",
     ];
-    EXACT.contains(&name)
-        || ["CARGO_CFG_", "CARGO_FEATURE_", "DEP_"].iter().any(|prefix| name.starts_with(prefix))
-        || immutable && name.starts_with("CARGO_PKG_")
+    EXACT.contains(&name) || immutable && name.starts_with("CARGO_PKG_")
 }
 
 /// Libraries that every host of a triple has, in versions that the glibc floor judges.
@@ -300,7 +304,11 @@ fn system_libraries(
         }));
     }
     let own_files = |library: &NativeLibrary| -> Vec<Utf8PathBuf> {
-        let file_names = [format!("lib{}.a", library.name), format!("lib{}.so", library.name)];
+        let kind = library.kind.as_deref().unwrap_or_default();
+        let file_names = match kind.split_once(':') {
+            Some((_, modifiers)) if is_verbatim(modifiers) => [library.name.clone(), library.name.clone()],
+            _ => [format!("lib{}.a", library.name), format!("lib{}.so", library.name)],
+        };
         // Of a library that was built statically, the system's shared one is another library.
         let own_names = if library.kind.as_deref() == Some("dylib") { &file_names[1..] } else { &file_names };
         let files = own.iter().flat_map(|directory| own_names.iter().map(|name| directory.join(name)));
@@ -321,6 +329,11 @@ fn system_libraries(
         inputs.extend(files.iter().flat_map(|file| package.inputs_of_reading(file, false, roots)));
     }
     inputs
+}
+
+/// Whether modifiers of a library say that its name is that of the file.
+pub(super) fn is_verbatim(modifiers: &str) -> bool {
+    modifiers.split(',').any(|modifier| modifier == "+verbatim")
 }
 
 fn parse_library(text: &str) -> NativeLibrary {
@@ -366,9 +379,9 @@ fn native_inputs(native: NativeCode<'_>, cxx: bool, inputs: &mut BTreeSet<Dynami
         tools.push(("CXX", "c++", "g++"));
     }
     for (variable, own, cross) in tools {
-        let set = names(variable).into_iter().find_map(|name| native.environment.get_str(name));
+        let set = names(variable).into_iter().find_map(|name| (native.variable)(&name));
         let programs = match set {
-            Some(program) => vec![program.to_owned()],
+            Some(program) => vec![program],
             None if native.target == native.host => vec![own.to_owned()],
             // `aarch64-unknown-linux-gnu` is compiled for by `aarch64-linux-gnu-gcc`, musl on the same machine by
             // `musl-gcc` or even `cc`. Which of them it was is not known; those that are not there do no harm.

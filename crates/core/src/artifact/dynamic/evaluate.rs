@@ -3,7 +3,8 @@
 //! An [`Evaluator`] belongs to one build; resolve asks it from several threads. Each file is read once, until all is
 //! forgotten. Refuses to guess: what exists and cannot be read is an error, which the caller counts as a miss.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -11,6 +12,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use rayon::prelude::*;
 
 use super::super::{RootKind, Roots};
+use super::collected::is_verbatim;
 use super::pkg_config::PackageConfigFiles;
 use super::{DynamicInput, HostFacts, InputValue, RepositoryState, files_for_macros, tools, tree};
 use crate::digest::{ContentDigest, KeyHasher};
@@ -61,6 +63,7 @@ pub struct Evaluator {
     known: Memory<DynamicInput>,
     files: Memory<Utf8PathBuf>,
     package_config: Mutex<Option<Arc<PackageConfigFiles>>>,
+    packages: BTreeSet<Utf8PathBuf>,
 }
 
 impl std::fmt::Debug for Evaluator {
@@ -95,7 +98,15 @@ impl Evaluator {
             known: Mutex::default(),
             files: Mutex::default(),
             package_config: Mutex::default(),
+            packages: BTreeSet::new(),
         }
+    }
+
+    /// Says where the packages of the build lie: what belongs to one is no part of another that lies around it.
+    #[must_use]
+    pub fn with_packages(mut self, roots: impl IntoIterator<Item = Utf8PathBuf>) -> Self {
+        self.packages = roots.into_iter().collect();
+        self
     }
 
     /// Takes digests of files from elsewhere.
@@ -157,7 +168,7 @@ impl Evaluator {
                 }
                 let outputs = [RootKind::BuildDirectory, RootKind::TargetDirectory];
                 let outputs: Vec<_> = outputs.into_iter().filter_map(|root| self.roots.get(root)).collect();
-                let files = tree::package_files(&path, &outputs).map_err(failed(&path))?;
+                let files = tree::package_files(&path, &outputs, &self.packages).map_err(failed(&path))?;
                 self.listing(&path, &files)
             }
             DynamicInput::MacroPackage { path } => {
@@ -180,7 +191,8 @@ impl Evaluator {
             }
             DynamicInput::Variable { name } => Ok(self.variable(name, &BTreeMap::new())),
             DynamicInput::Tool { program } => {
-                let files = tools::files_behind(program, self.environment.get_str("PATH"));
+                let path = self.seen_by_cargos_children("PATH").and_then(|value| value.to_str());
+                let files = tools::files_behind(program, path);
                 self.contents("tool/1", files.iter().map(|file| ("", file.as_path())))
             }
             DynamicInput::SystemLibrary { kind, name, search } => self.system_library(kind, name, search),
@@ -232,9 +244,10 @@ impl Evaluator {
     }
 
     fn system_library(&self, kind: &str, name: &str, search: &[Utf8PathBuf]) -> Result<InputValue, EvaluateError> {
-        // `static:+whole-archive`, `static:-bundle`: the modifiers do not change which file is taken.
-        let kind = kind.split(':').next().unwrap_or(kind);
+        // Of the modifiers (`static:+whole-archive,-bundle`), one changes which file is taken.
+        let (kind, modifiers) = kind.split_once(':').unwrap_or((kind, ""));
         let file_names = match kind {
+            _ if is_verbatim(modifiers) => vec![name.to_owned()],
             "static" => vec![format!("lib{name}.a"), format!("{name}.lib")],
             "framework" => vec![format!("{name}.framework/{name}"), format!("{name}.framework/{name}.tbd")],
             _ => {
@@ -283,10 +296,15 @@ impl Evaluator {
         directories
     }
 
-    fn path_list(&self, variable: &str) -> Vec<Utf8PathBuf> {
+    /// The value of a variable in what cargo starts, where cargo itself sets none.
+    fn seen_by_cargos_children(&self, variable: &str) -> Option<&OsStr> {
         let process = self.environment.get(variable);
         let configured = self.table.get(variable).filter(|entry| entry.force || process.is_none());
-        let Some(value) = configured.map(|entry| entry.value.as_ref()).or(process) else { return Vec::new() };
+        configured.map(|entry| entry.value.as_ref()).or(process)
+    }
+
+    fn path_list(&self, variable: &str) -> Vec<Utf8PathBuf> {
+        let Some(value) = self.seen_by_cargos_children(variable) else { return Vec::new() };
         let paths = std::env::split_paths(value).filter_map(|path| Utf8PathBuf::from_path_buf(path).ok());
         paths.filter(|path| !path.as_str().is_empty()).collect()
     }
@@ -297,7 +315,13 @@ impl Evaluator {
             Err(error) if is_absent(&error) => Ok(InputValue::Absent),
             Err(error) => Err(failed(path)(error)),
             Ok(metadata) if metadata.is_dir() => Ok(present(&KeyHasher::new("directory-in-place-of-file/1"))),
-            Ok(_) => match (self.hash_file)(path) {
+            // Whoever opens a pipe waits for its other end.
+            Ok(metadata) if !metadata.is_file() => Ok(present(&KeyHasher::new("no-ordinary-file/1"))),
+            Ok(metadata) => match (self.hash_file)(path) {
+                // What nobody runs is the same whether it could be run or not.
+                Ok(digest) if is_executable(&metadata) && path.extension() != Some("rs") => {
+                    Ok(present(KeyHasher::new("executable-file/1").field("content", digest.as_bytes())))
+                }
                 Ok(digest) => Ok(InputValue::Present(digest)),
                 // It was there a moment ago.
                 Err(error) if is_absent(&error) => Ok(InputValue::Absent),
@@ -328,6 +352,10 @@ impl Evaluator {
         for (name, path) in files {
             is_empty = false;
             hasher.field("name", name);
+            // The text of a link can be read, too.
+            if let Ok(target) = path.read_link_utf8() {
+                hasher.field("link", self.roots.hide(&target).as_str());
+            }
             match self.file(path)? {
                 InputValue::Present(digest) => hasher.field("content", digest.as_bytes()),
                 InputValue::Absent => hasher.optional("content", None::<&str>),
@@ -380,6 +408,16 @@ fn satisfied(satisfied: bool) -> InputValue {
 fn failed(path: &Utf8Path) -> impl Fn(io::Error) -> EvaluateError {
     let path = path.to_owned();
     move |source| EvaluateError::File { path: path.clone(), source: Arc::new(source) }
+}
+
+#[cfg(unix)]
+fn is_executable(metadata: &std::fs::Metadata) -> bool {
+    std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0
+}
+
+#[cfg(not(unix))]
+fn is_executable(_metadata: &std::fs::Metadata) -> bool {
+    false
 }
 
 fn is_absent(error: &io::Error) -> bool {

@@ -79,7 +79,8 @@ mod tests {
     fn a_package_counts_and_so_do_directories_of_what_was_included() {
         let roots = Roots::new([(RootKind::Workspace, Utf8PathBuf::from("/w"))]);
         let out_dirs = [Utf8PathBuf::from("/w/target/out")];
-        let package = PackageOnDisk { root: Utf8Path::new("/w/p"), immutable: false, out_dirs: &out_dirs };
+        let package =
+            PackageOnDisk { root: Utf8Path::new("/w/p"), immutable: false, can_link: false, out_dirs: &out_dirs };
         let files = [
             "/w/p/src/lib.rs",
             "/w/shared/lib.rs",

@@ -136,8 +136,14 @@ fn a_package_counts_without_outputs_and_nested_packages() {
     host.write("work/src/lib.rs", "");
     let first = host.value(&input);
     host.write("work/target/debug/x", "irrelevant");
-    host.write("work/nested/Cargo.toml", "irrelevant");
     assert_eq!(host.value(&input), first);
+    let nested = [host.root.join("work/nested")];
+    host.write("work/nested/Cargo.toml", "of another package");
+    let evaluator = host.evaluator().with_packages(nested);
+    assert_eq!(evaluator.value(&input, &BTreeMap::new()).unwrap(), first);
+    // One that is of no package is a template, perhaps.
+    assert_ne!(host.value(&input), first);
+    host.remove("work/nested/Cargo.toml");
     host.write("work/README.md", "named by nobody, but who knows what the script read");
     assert_ne!(host.value(&input), first);
 }
@@ -352,10 +358,11 @@ fn rustc_reads_what_its_key_does_not_hold() {
         root: "/w/a/src/lib.rs".into(),
         files: &files,
         variables: &variables,
+        set_by_cargo: &["OUT_DIR", "CARGO_BIN_EXE_a"].map(str::to_owned).into(),
         set_by_build_script: &set_by_build_script,
         invocation: &invocation,
     };
-    let package = PackageOnDisk { root: "/w/a".into(), immutable: false, out_dirs: &out_dirs };
+    let package = PackageOnDisk { root: "/w/a".into(), immutable: false, can_link: false, out_dirs: &out_dirs };
     assert_eq!(
         shown(&inputs_of_rustc(package, findings, &roots)),
         [
@@ -395,7 +402,7 @@ fn a_build_script_reads_what_it_says() {
         link_search: &[],
         native: None,
     };
-    let member = PackageOnDisk { root: &root, immutable: false, out_dirs: &out_dirs };
+    let member = PackageOnDisk { root: &root, immutable: false, can_link: false, out_dirs: &out_dirs };
     let pinned = PackageOnDisk { immutable: true, ..member };
     let inputs = |package, findings| inputs_of_build_script(package, findings, &host.roots()).map(|i| shown(&i));
     assert_eq!(inputs(member, none).unwrap(), ["files of the package in @nixcache{workspace}@/a"]);
@@ -410,7 +417,9 @@ fn a_build_script_reads_what_it_says() {
             "file @nixcache{workspace}@/a/../shared.txt",
             "file @nixcache{workspace}@/a/build.rs",
             "directory @nixcache{workspace}@/a/proto",
+            "environment variable CARGO_FEATURE_STD",
             "environment variable CC",
+            "environment variable DEP_Z_ROOT",
             "environment variable ZLIB_STATIC",
         ]
     );
@@ -431,8 +440,11 @@ fn a_build_script_reads_what_it_says() {
     let shown = inputs(pinned, asked).unwrap();
     assert!(shown.contains(&"system library own (dylib)".to_owned()), "{shown:?}");
 
-    let native =
-        NativeCode { environment: &host.environment, target: "x-unknown-linux-gnu", host: "x-unknown-linux-gnu" };
+    let native = NativeCode {
+        variable: &|name| host.environment.get_str(name).map(str::to_owned),
+        target: "x-unknown-linux-gnu",
+        host: "x-unknown-linux-gnu",
+    };
     let shown = inputs(pinned, BuildScriptFindings { native: Some(native), ..linking }).unwrap();
     for expected in
         ["program cc", "program ar", "environment variable CC_x_unknown_linux_gnu", "environment variable CFLAGS"]

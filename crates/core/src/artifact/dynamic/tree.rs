@@ -1,9 +1,9 @@
 //! Listings of directories: which files count, for `rerun-if-changed` on a directory, and for a package whose
 //! build script names no inputs at all.
 //!
-//! Cargo (`sources/path.rs`) takes for a package's files what git tracks or would track, without the packages
-//! nested below it. So do we; where git's index cannot be read, ignored files count too, which can only cause
-//! misses.
+//! Cargo (`sources/path.rs`) takes for a package's files what git tracks or would track, without what lies below another
+//! manifest. Here, what is ignored counts, too, and so does what lies below a manifest of no package of the build: a
+//! template, perhaps. Empty directories are listed as if they were files.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -23,14 +23,19 @@ pub(super) fn files_below(directory: &Utf8Path) -> io::Result<Vec<Utf8PathBuf>> 
         if links > MOST_LINKS {
             return Err(io::Error::other(format!("{directory} is reached through too many links")));
         }
+        let mut is_empty = true;
         for entry in directory.read_dir_utf8()? {
             let path = entry?.into_path();
+            is_empty = false;
             if path.is_dir() {
                 let links = links + usize::from(path.is_symlink());
                 left.push((path, links));
             } else {
                 files.push(path);
             }
+        }
+        if is_empty {
+            files.push(directory);
         }
     }
     files.sort();
@@ -74,12 +79,19 @@ pub(super) fn files_matching(root: &Utf8Path, pattern: &str, left_out: &[&Utf8Pa
 }
 
 /// The files of the package in `root`, sorted. Nothing below `left_out` (target directories) is taken.
-pub(super) fn package_files(root: &Utf8Path, left_out: &[&Utf8Path]) -> io::Result<Vec<Utf8PathBuf>> {
+/// `packages` are where those of the build lie.
+pub(super) fn package_files(
+    root: &Utf8Path,
+    left_out: &[&Utf8Path],
+    packages: &BTreeSet<Utf8PathBuf>,
+) -> io::Result<Vec<Utf8PathBuf>> {
     let tracked = tracked_files(root);
     let mut walk = WalkBuilder::new(root);
     // Ignored files count too: a script that names nothing may read `.env` or a local configuration.
     walk.standard_filters(false);
-    let (own_root, left_out) = (root.to_owned(), left_out.iter().map(|path| (*path).to_owned()).collect::<Vec<_>>());
+    let own_root = root.to_owned();
+    let left_out: BTreeSet<_> =
+        left_out.iter().map(|path| (*path).to_owned()).chain(packages.iter().cloned()).collect();
     walk.filter_entry(move |entry| {
         let Some(path) = Utf8Path::from_path(entry.path()) else { return true };
         !is_left_out(path, &own_root, &left_out)
@@ -91,7 +103,8 @@ pub(super) fn package_files(root: &Utf8Path, left_out: &[&Utf8Path]) -> io::Resu
             .map_err(|path| io::Error::other(format!("{} is not UTF-8", path.display())))?;
         if path.is_dir() {
             // A link to a directory is tracked as what it links to, and its files may be read through it.
-            if path.is_symlink() && path != root {
+            let is_link = path.is_symlink() && path != root;
+            if is_link || path.read_dir_utf8()?.next().is_none() {
                 files.extend(files_below(&path)?);
             }
         } else {
@@ -99,20 +112,21 @@ pub(super) fn package_files(root: &Utf8Path, left_out: &[&Utf8Path]) -> io::Resu
         }
     }
     // Files that are tracked although a pattern ignores them.
-    files.extend(tracked.unwrap_or_default().into_iter().filter(|path| path.is_file() && !in_nested(path, root)));
+    let is_in_another = |path: &Utf8Path| {
+        let above = path.ancestors().skip(1).take_while(|directory| *directory != root);
+        above.into_iter().any(|directory| packages.contains(directory))
+    };
+    files.extend(tracked.unwrap_or_default().into_iter().filter(|path| path.is_file() && !is_in_another(path)));
     Ok(files.into_iter().collect())
 }
 
-fn is_left_out(path: &Utf8Path, root: &Utf8Path, left_out: &[Utf8PathBuf]) -> bool {
+fn is_left_out(path: &Utf8Path, root: &Utf8Path, left_out: &BTreeSet<Utf8PathBuf>) -> bool {
     path != root
         && (path.file_name() == Some(".git")
             || path == root.join("target")
-            || left_out.iter().any(|left_out| path == left_out)
-            || path.join("Cargo.toml").exists())
-}
-
-fn in_nested(path: &Utf8Path, root: &Utf8Path) -> bool {
-    path.ancestors().skip(1).take_while(|directory| *directory != root).any(|path| path.join("Cargo.toml").exists())
+            || left_out.contains(path)
+            // A target directory of somebody else's.
+            || path.file_name() == Some("target") && path.join("CACHEDIR.TAG").exists())
 }
 
 /// The files below `root` that git tracks. `None` if there is no repository, or its index cannot be read.
@@ -206,7 +220,7 @@ mod tests {
 
     fn listed(root: &Utf8Path, package: &str) -> Vec<String> {
         let package = root.join(package);
-        let files = package_files(&package, &[&package.join("out")]).unwrap();
+        let files = package_files(&package, &[&package.join("out")], &[package.join("nested")].into()).unwrap();
         files.iter().map(|path| path.strip_prefix(&package).unwrap().to_string()).collect()
     }
 
@@ -215,7 +229,18 @@ mod tests {
         for version in ["2", "4"] {
             let directory = tempfile::tempdir().unwrap();
             let root = Utf8PathBuf::from_path_buf(directory.path().canonicalize().unwrap()).unwrap();
-            let files = ["Cargo.toml", "build.rs", "src/lib.rs", ".hidden", "kept.log", "target/x", "out/y", "z.log"];
+            let files = [
+                "Cargo.toml",
+                "build.rs",
+                "src/lib.rs",
+                ".hidden",
+                "kept.log",
+                "target/x",
+                "out/y",
+                "z.log",
+                "template/Cargo.toml",
+                "template/target/CACHEDIR.TAG",
+            ];
             for file in files {
                 write(&root, &format!("p/{file}"));
             }
@@ -224,7 +249,17 @@ mod tests {
             write(&root, "outside.txt");
             std::fs::write(root.join(".gitignore"), "*.log\n").unwrap();
             // Without a repository, nothing is ignored but the target directory.
-            let all = [".hidden", "Cargo.toml", "build.rs", "kept.log", "src/lib.rs", "z.log"];
+            std::fs::create_dir(root.join("p/src/empty")).unwrap();
+            let all = [
+                ".hidden",
+                "Cargo.toml",
+                "build.rs",
+                "kept.log",
+                "src/empty",
+                "src/lib.rs",
+                "template/Cargo.toml",
+                "z.log",
+            ];
             assert_eq!(listed(&root, "p"), all);
             git(&root, &["init", "-q"]);
             git(&root, &["config", "index.version", version]);
