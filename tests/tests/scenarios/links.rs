@@ -228,3 +228,27 @@ fn what_names_no_place_is_shared_with_a_target_directory_behind_a_link() {
     workspace.nixcache(&["build"]).restores_everything();
     workspace.assert_nothing_to_do(&["build"]);
 }
+
+#[test]
+fn a_workspace_that_is_named_by_a_link_is_kept_and_restored() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("real/app");
+    workspace.package("part", "", "pub fn number() -> u8 { 1 }\n");
+    workspace.package(
+        "",
+        "[dependencies]\npart = { path = \"part\" }\n[workspace]\n",
+        "mod more;\nfn main() { println!(\"{}\", part::number() + more::NUMBER) }\n",
+    );
+    workspace.write("src/more.rs", "pub const NUMBER: u8 = 1;\n");
+    let link = machine.root().join("link");
+    symlink(workspace.root(), &link).unwrap();
+    let manifest = link.join("Cargo.toml");
+    let build = ["build", "--manifest-path", manifest.to_str().unwrap()];
+    let elsewhere = machine.workspace("elsewhere").with_target(workspace.target());
+    elsewhere.build(&build);
+    elsewhere.hit(&build);
+    workspace.hit(&["build"]);
+    workspace.write("src/more.rs", "pub const NUMBER: u8 = 2;\n");
+    elsewhere.miss(&build, &["app 0.1.0"]);
+    assert_eq!(workspace.run_output("debug/app"), "3\n");
+}

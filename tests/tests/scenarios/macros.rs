@@ -26,7 +26,7 @@ fn embedding(machine: &Machine, directory: &str) -> Workspace {
         "[dependencies]\nembed = { path = \"../embed\" }\n",
         &format!("fn main() {{ println!(\"{{}}\", {{ let texts: String = embed::embed!({directory:?}); texts }}) }}\n"),
     );
-    workspace.write(&format!("app/{directory}/a.txt"), "one ");
+    workspace.write(&format!("app/{directory}/a.txt"), "one ").write("app/README.md", "about");
     workspace
 }
 
@@ -74,7 +74,7 @@ fn a_file_that_a_macro_reads_unseen_is_an_input() {
          let text = std::fs::read_to_string(format!(\"{root}/page.txt\")).unwrap();\n    \
          TokenTree::from(Literal::string(text.trim())).into()\n}\n",
     );
-    workspace.write("page.txt", "one\n");
+    workspace.write("page.txt", "one\n").write("README.md", "about");
     workspace.package(
         "",
         "[dependencies]\nreads = { path = \"reads\" }\n[workspace]\n",

@@ -94,6 +94,16 @@ impl Roots {
         self.behind_links().filter(move |(_, root)| path.starts_with(root)).map(|(kind, _)| kind)
     }
 
+    /// The path by the name that cargo has for its root. A process that was started in a directory knows it by the name
+    /// behind links.
+    pub fn as_cargo_calls_it(&self, path: &Utf8Path) -> Utf8PathBuf {
+        let behind = self.behind_links().filter(|(_, root)| path.starts_with(root));
+        let nearest = behind.max_by_key(|(_, root)| root.as_str().len());
+        let called =
+            nearest.and_then(|(kind, root)| Some(join(self.get(kind)?.as_str(), path.strip_prefix(root).ok()?)));
+        called.unwrap_or_else(|| path.to_owned())
+    }
+
     /// The directory that stands behind `kind`, if this build has one.
     pub fn get(&self, kind: RootKind) -> Option<&Utf8Path> {
         self.entries.iter().find(|(entry, _)| *entry == kind).map(|(_, path)| path.as_path())

@@ -247,7 +247,8 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         // A record that cannot be read is a unit that is not kept.
         let Ok(records) = self.reader.new_records() else { return };
         let mut invocations = Vec::with_capacity(records.len());
-        for StartedInvocation { record, started } in records {
+        for StartedInvocation { mut record, started } in records {
+            record.directory = self.context.roots.as_cargo_calls_it(&record.directory);
             self.started_at.insert(call_name(&record), started);
             invocations.push(record);
         }
