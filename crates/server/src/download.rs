@@ -11,7 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nixcache_core::nix::{Sha256, StorePathHash, cache_info, nar, narinfo};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::check::{Found, Pieces, decoder};
 use crate::error::Refusal;
@@ -25,6 +25,10 @@ const USE_GRAIN: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// How much of a NAR is decompressed at once.
 const PIECE: usize = 256 << 10;
+
+/// The memory that unpacking a NAR takes, as far as turns are counted. What can need more, up to the largest window of
+/// zstd, counts as two. A window never holds more than the NAR.
+const BYTES_OF_A_TURN: u64 = 64 << 20;
 
 /// What never changes is kept for a year.
 pub(crate) const FOR_EVER: &str = "max-age=31536000, immutable";
@@ -140,19 +144,30 @@ async fn plain_nar(
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
-        let stream = shared.storage.stream(&file.path(), 0..found.file_size).await?.ok_or(Refusal::NotFound)?;
+        let turn = turn_to_unpack(shared, found.nar_size).await?;
+        let mut stream = shared.storage.stream(&file.path(), 0..found.file_size).await?.ok_or(Refusal::NotFound)?;
         let (packed_sender, packed) = Pieces::channel(4);
         let (plain_sender, plain) = mpsc::channel(4);
+        let client = plain_sender.clone();
         tokio::spawn(async move {
-            let mut stream = stream;
-            // An error here ends the packed file early, which the decoder notices.
-            while let Some(Ok(piece)) = stream.next().await {
-                if packed_sender.send(piece).await.is_err() {
-                    return;
+            let feed = async {
+                // An error here ends the packed file early, which the decoder notices.
+                while let Some(Ok(piece)) = stream.next().await {
+                    if packed_sender.send(piece).await.is_err() {
+                        return;
+                    }
                 }
+            };
+            // What waits for pieces of the file must not outlive the client.
+            tokio::select! {
+                () = feed => {}
+                () = client.closed() => {}
             }
         });
-        tokio::task::spawn_blocking(move || unpack(packed, file.packing, &plain_sender));
+        tokio::task::spawn_blocking(move || {
+            unpack(packed, file.packing, &plain_sender);
+            drop(turn);
+        });
         Body::from_stream(futures_util::stream::unfold(plain, |mut plain| async move {
             plain.recv().await.map(|piece| (piece, plain))
         }))
@@ -162,6 +177,15 @@ async fn plain_nar(
     response.headers_mut().insert(header::ACCEPT_RANGES, HeaderValue::from_static("none"));
     response.headers_mut().insert(header::CONTENT_LENGTH, found.nar_size.into());
     Ok(response)
+}
+
+/// Waits until a NAR of this size may be unpacked. Each that is unpacked holds a thread of those for what blocks, and
+/// waits for pieces that are read on the same threads: there must never be so many that all are taken.
+async fn turn_to_unpack(shared: &Shared, nar_size: u64) -> Result<OwnedSemaphorePermit, Refusal> {
+    let turns = if nar_size > BYTES_OF_A_TURN { 2.min(shared.limits.unpacks) } else { 1 };
+    let turns = Arc::clone(&shared.unpacks).acquire_many_owned(u32::try_from(turns).unwrap_or(u32::MAX));
+    let turn = tokio::time::timeout(shared.limits.request_time, turns).await.map_err(|_| Refusal::Busy)?;
+    Ok(turn.expect("the semaphore is never closed"))
 }
 
 fn unpack(packed: Pieces, packing: Packing, plain: &mpsc::Sender<std::io::Result<Bytes>>) {

@@ -53,6 +53,8 @@ pub(crate) enum Refusal {
     Collecting,
     #[error("this took too long")]
     Time,
+    #[error("too much of this is going on: try again in a while")]
+    Busy,
     #[error("the cache's files can't be used")]
     Storage { source: StorageError },
 }
@@ -79,7 +81,7 @@ impl Refusal {
             | Self::Check { .. }
             | Self::Archive { .. } => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Exists => StatusCode::CONFLICT,
-            Self::Collecting | Self::Time => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Collecting | Self::Time | Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Storage { .. } => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
@@ -104,6 +106,10 @@ impl IntoResponse for Refusal {
             }
             Self::Collecting | Self::Time => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+            }
+            // It was waited for already, and there are clients that wait no longer than this.
+            Self::Busy => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Self::Storage { source } => {
                 response.extensions_mut().insert(Cause(std::sync::Arc::new(source)));

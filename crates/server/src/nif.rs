@@ -150,9 +150,10 @@ async fn record(shared: &Shared, namespace: &NifNamespace, name: &NifName) -> Re
 
 /// All archives of a namespace.
 async fn records(shared: &Shared, namespace: &NifNamespace) -> Result<BTreeMap<NifName, Record>, Refusal> {
-    let mut files = shared.storage.list(Some(&layout::nifs(namespace)));
+    // Listed to the end first: a listing holds a thread of those that records are read on.
+    let files: Vec<_> = shared.storage.list(Some(&layout::nifs(namespace))).try_collect().await?;
     let mut records = BTreeMap::new();
-    while let Some((path, _)) = files.try_next().await? {
+    for (path, _) in files {
         // Other names are other programs' files.
         let Some(name) = path.filename().and_then(|file| NifName::parse_archive_file(file).ok()) else { continue };
         if let Some(record) = record(shared, namespace, &name).await? {

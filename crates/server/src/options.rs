@@ -30,6 +30,9 @@ pub struct Limits {
     pub connections: usize,
     /// NARs that are taken in at once; others wait: 8. Each needs about 20 MiB of memory.
     pub uploads: usize,
+    /// NARs that are unpacked for clients at once; others wait: 16. Each takes a thread, and up to 64 MiB of memory; those
+    /// that can need more count twice.
+    pub unpacks: usize,
     /// How long a client may take to begin TLS and for the headers of a request, or keep a connection open without one:
     /// 30 s.
     pub header_time: Duration,
@@ -54,6 +57,7 @@ impl Default for Limits {
             lookup_bytes: 16 << 20,
             connections: 512,
             uploads: 8,
+            unpacks: 16,
             header_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(60),
             request_time: Duration::from_secs(60),

@@ -62,6 +62,7 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     pub(crate) gate: Gate,
     pub(crate) uploads: Semaphore,
+    pub(crate) unpacks: Arc<Semaphore>,
     pub(crate) collecting: Mutex<()>,
     pub(crate) sink: Sink,
 }
@@ -96,6 +97,7 @@ impl Server {
             proxy,
             retention: options.retention,
             uploads: Semaphore::new(options.limits.uploads),
+            unpacks: Arc::new(Semaphore::new(options.limits.unpacks)),
             limits: options.limits,
             cache_info,
             metrics: Metrics::default(),

@@ -57,13 +57,31 @@ impl Running {
         settings: &[(String, String)],
         change: impl FnOnce(&mut Options),
     ) -> Self {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(2);
+        Self::on(&mut runtime, directory, settings, change)
+    }
+
+    /// A server with no more than so many threads for what blocks, where tokio has 512.
+    pub(crate) fn with_threads(threads: usize, change: impl FnOnce(&mut Options)) -> Self {
+        let mut runtime = tokio::runtime::Builder::new_multi_thread();
+        runtime.worker_threads(2).max_blocking_threads(threads);
+        Self::on(&mut runtime, Arc::new(tempfile::tempdir().unwrap()), &[], change)
+    }
+
+    fn on(
+        runtime: &mut tokio::runtime::Builder,
+        directory: Arc<tempfile::TempDir>,
+        settings: &[(String, String)],
+        change: impl FnOnce(&mut Options),
+    ) -> Self {
         let (mut options, token) = options(&directory);
         let events = Arc::new(Mutex::new(Vec::new()));
         let received = Arc::clone(&events);
         options.sink = Sink::new(move |event| received.lock().unwrap().push(event.clone()));
         change(&mut options);
         let server = Server::new(options, settings).unwrap();
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let runtime = runtime.enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = tokio::sync::oneshot::channel();
@@ -71,6 +89,8 @@ impl Running {
             runtime.block_on(server.serve(listener, async {
                 let _ = stopped.await;
             }));
+            // What hangs is a test that fails, and not one that never ends.
+            runtime.shutdown_timeout(std::time::Duration::from_secs(20));
         });
         Self { address, directory, token, events, stop: Some(stop), thread: Some(thread) }
     }

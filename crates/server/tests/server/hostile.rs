@@ -171,6 +171,35 @@ fn other_methods_and_names_are_refused() {
     assert!(server.files().is_empty());
 }
 
+/// Sends a GET and gives the connection, on which the answer comes. Nobody waits for it longer than half a minute.
+fn ask(server: &Running, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn clients_of_plain_nars_leave_threads_for_others() {
+    let server = Running::with_threads(24, |options| options.limits.request_time = Duration::from_secs(1));
+    let item = Item::new("thing", &noise(8 << 20), &[]);
+    server.publish(&item);
+    let path = format!("/nar/{}.nar", item.narinfo.nar_hash.to_nix32());
+    // They take nothing of what comes.
+    let many: Vec<TcpStream> = (0..60).map(|_| ask(&server, &path)).collect();
+    for _ in 0..5 {
+        let answer = read_answer(&mut ask(&server, "/healthz"), false);
+        assert_eq!(answer.expect("the server answers").status, 200);
+    }
+    let late = read_answer(&mut ask(&server, &path), false).expect("the server answers");
+    assert_eq!((late.status, late.header("retry-after")), (503, "1"));
+    drop(many);
+    let plain = || read_answer(&mut ask(&server, &path), false).expect("the server answers");
+    let freed = (0..30).map(|_| plain()).find(|answer| answer.status == 200);
+    assert!(freed.expect("the others have left").body == item.nar);
+}
+
 #[test]
 fn a_request_that_runs_ends_before_the_server_does() {
     let mut server = Running::new();
