@@ -246,8 +246,7 @@ pub(crate) async fn put(
     };
     let limit = announced(&headers).map_or(shared.limits.archive_bytes, |size| size.min(shared.limits.archive_bytes));
     let turns = limit.div_ceil(BYTES_OF_A_TURN).clamp(1, shared.limits.uploads.max(1));
-    let turns = shared.uploads.acquire_many(u32::try_from(turns).unwrap_or(u32::MAX));
-    let _turns = turns.await.expect("the semaphore is never closed");
+    let _turns = shared.turns(turns).await?;
     let archive = read_body(&shared, &headers, body, shared.limits.archive_bytes).await?;
     let looked = {
         let (archive, name) = (archive.clone(), name.clone());

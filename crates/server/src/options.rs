@@ -38,6 +38,11 @@ pub struct Limits {
     pub header_time: Duration,
     /// How long a body may stand still, in either direction: 60 s.
     pub idle_time: Duration,
+    /// Bytes a second that a body which comes in must have on the whole, after `idle_time`: 4 KiB. A line of 256 kbit/s
+    /// gives that to eight NARs at once.
+    pub body_rate: u64,
+    /// How long an upload waits for its turn: 4 min. Nix gives up after 5.
+    pub turn_time: Duration,
     /// How long anything may take that isn't the body of a NAR: 60 s.
     pub request_time: Duration,
     /// How long running requests may take to end when the server is told to stop: 60 s.
@@ -60,6 +65,8 @@ impl Default for Limits {
             unpacks: 16,
             header_time: Duration::from_secs(30),
             idle_time: Duration::from_secs(60),
+            body_rate: 4 << 10,
+            turn_time: Duration::from_secs(4 * 60),
             request_time: Duration::from_secs(60),
             shutdown_time: Duration::from_secs(60),
             header_bytes: 32 << 10,

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use nixcache_core::nix::CacheInfo;
 use tokio::net::TcpListener;
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
 use crate::access::Access;
 use crate::collect::{CollectError, CollectReport, collect};
 use crate::connection::Connections;
+use crate::error::Refusal;
 use crate::gate::Gate;
 use crate::log::{Event, Sink};
 use crate::metrics::Metrics;
@@ -65,6 +66,15 @@ pub(crate) struct Shared {
     pub(crate) unpacks: Arc<Semaphore>,
     pub(crate) collecting: Mutex<()>,
     pub(crate) sink: Sink,
+}
+
+impl Shared {
+    /// Waits for turns to take something in. As long as there are none, nothing is read of the body.
+    pub(crate) async fn turns(&self, turns: usize) -> Result<SemaphorePermit<'_>, Refusal> {
+        let turns = self.uploads.acquire_many(u32::try_from(turns).unwrap_or(u32::MAX));
+        let turns = tokio::time::timeout(self.limits.turn_time, turns).await.map_err(|_| Refusal::Busy)?;
+        Ok(turns.expect("the semaphore is never closed"))
+    }
 }
 
 /// A binary cache server.

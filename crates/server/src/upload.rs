@@ -12,11 +12,13 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use nixcache_core::nix::{
     Asked, CacheInfo, ContentAddress, NarInfo, StorePath, StorePathHash, Verified, cache_info, narinfo,
 };
+use tokio::time::Instant;
 
 use crate::check::{CheckError, Found, Pieces, check};
 use crate::download::packed_file;
 use crate::error::Refusal;
 use crate::layout::{self, NarFile, Packing};
+use crate::options::Limits;
 use crate::server::Shared;
 
 /// Pieces of a NAR that wait to be looked into.
@@ -25,16 +27,19 @@ const WAITING_PIECES: usize = 16;
 /// References that are looked for at once.
 const REFERENCES_AT_ONCE: usize = 16;
 
-/// A body, bounded in size and time.
+/// A body, bounded in size and time. It may stand still for a while, but not again and again: a body that comes byte by
+/// byte would hold its turn for ever.
 struct Input {
     stream: BodyDataStream,
     left: u64,
     limit: u64,
     idle: Duration,
+    rate: u64,
+    waited: Duration,
 }
 
 impl Input {
-    fn new(headers: &HeaderMap, body: Body, limit: u64, idle: Duration) -> Result<Self, Refusal> {
+    fn new(headers: &HeaderMap, body: Body, limit: u64, limits: &Limits) -> Result<Self, Refusal> {
         if headers.contains_key(header::CONTENT_ENCODING) {
             return Err(Refusal::Encoded);
         }
@@ -42,11 +47,17 @@ impl Input {
         if announced.is_some_and(|announced| announced > limit) {
             return Err(Refusal::TooLarge { limit });
         }
-        Ok(Self { stream: body.into_data_stream(), left: limit, limit, idle })
+        let (idle, rate) = (limits.idle_time, limits.body_rate);
+        Ok(Self { stream: body.into_data_stream(), left: limit, limit, idle, rate, waited: Duration::ZERO })
     }
 
     async fn next(&mut self) -> Result<Option<Bytes>, Refusal> {
-        let piece = tokio::time::timeout(self.idle, self.stream.next()).await.map_err(|_| Refusal::Slow)?;
+        // Only waiting counts: the time that the store takes is not the client's.
+        let came = Duration::from_secs((self.limit - self.left) / self.rate.max(1));
+        let left = (self.idle + came).saturating_sub(self.waited).min(self.idle);
+        let began = Instant::now();
+        let piece = tokio::time::timeout(left, self.stream.next()).await.map_err(|_| Refusal::Slow)?;
+        self.waited += began.elapsed();
         let Some(piece) = piece.transpose().map_err(|_| Refusal::CutOff)? else { return Ok(None) };
         let left = self.left.checked_sub(piece.len() as u64);
         self.left = left.ok_or(Refusal::TooLarge { limit: self.limit })?;
@@ -69,7 +80,7 @@ pub(crate) async fn read_body(
     body: Body,
     limit: usize,
 ) -> Result<Bytes, Refusal> {
-    let read = Input::new(headers, body, limit as u64, shared.limits.idle_time)?.all();
+    let read = Input::new(headers, body, limit as u64, &shared.limits)?.all();
     tokio::time::timeout(shared.limits.request_time, read).await.map_err(|_| Refusal::Slow)?
 }
 
@@ -120,8 +131,8 @@ pub(crate) async fn listing(
 
 /// `PUT nar/<name>`
 pub(crate) async fn nar(shared: &Shared, headers: &HeaderMap, body: Body, file: &NarFile) -> Result<Response, Refusal> {
-    let input = Input::new(headers, body, shared.limits.file_bytes, shared.limits.idle_time)?;
-    let _turn = shared.uploads.acquire().await.expect("the semaphore is never closed");
+    let input = Input::new(headers, body, shared.limits.file_bytes, &shared.limits)?;
+    let _turn = shared.turns(1).await?;
     let already = shared.storage.facts(&file.path()).await?.is_some();
     let pieces = futures_util::stream::try_unfold(input, |mut input| async move {
         let piece = input.next().await?;
@@ -263,7 +274,7 @@ async fn nar_of(shared: &Shared, claim: &NarInfo) -> Result<(NarFile, Found), Re
         return Ok((file, found));
     }
     // The file came here by other ways, or its server ended before the record was written.
-    let _turn = shared.uploads.acquire().await.expect("the semaphore is never closed");
+    let _turn = shared.turns(1).await?;
     let mut stream = shared.storage.stream(&file.path(), 0..facts.size).await?.ok_or(Refusal::MissingNar)?;
     let (sender, pieces) = Pieces::channel(WAITING_PIECES);
     let nar_bytes = shared.limits.nar_bytes;

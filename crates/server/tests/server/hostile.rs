@@ -121,6 +121,60 @@ fn a_body_that_stands_still_is_refused() {
     assert_eq!(read_answer(&mut stream, false).unwrap().status, 408);
 }
 
+/// Begins an upload of a NAR that is to have 100,000 bytes.
+fn begin_upload(server: &Running, item: &Item) -> TcpStream {
+    let mut stream = TcpStream::connect(server.address).unwrap();
+    let head = format!(
+        "PUT {} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\nContent-Length: 100000\r\n\r\n",
+        item.nar_path(),
+        server.token
+    );
+    stream.write_all(head.as_bytes()).unwrap();
+    // A frame that is passed over, so that nothing is wrong with it before its end.
+    stream.write_all(&[0x50, 0x2a, 0x4d, 0x18]).unwrap();
+    stream.write_all(&90_000u32.to_le_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn a_body_that_comes_byte_by_byte_is_refused() {
+    let server = Running::with(|options| {
+        options.limits.idle_time = Duration::from_secs(1);
+        options.limits.body_rate = 10_000;
+    });
+    let stream = begin_upload(&server, &Item::new("thing", b"x", &[]));
+    let mut answers = stream.try_clone().unwrap();
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(move || read_answer(&mut answers, false));
+        // Never still for as long as is allowed, and at this rate at it for hours. It is ended after a minute.
+        for _ in 0..1200 {
+            if answer.is_finished() || (&stream).write_all(&[0]).is_err() {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        let _ = stream.shutdown(std::net::Shutdown::Write);
+        assert_eq!(answer.join().unwrap().expect("the server answers").status, 408);
+    });
+}
+
+#[test]
+fn uploads_do_not_wait_for_their_turn_for_ever() {
+    let server = Running::with(|options| {
+        options.limits.uploads = 1;
+        options.limits.turn_time = Duration::from_millis(200);
+    });
+    let slow = Item::new("slow", b"slow", &[]);
+    let upload = begin_upload(&server, &slow);
+    let item = Item::new("thing", b"x", &[]);
+    // The slow one has no turn yet, perhaps.
+    let refused = (0..1000).map(|_| server.put(&item.nar_path(), &item.file)).find(|answer| answer.status == 503);
+    assert_eq!(refused.expect("another upload has the turn").header("retry-after"), "1");
+    drop(upload);
+    while server.put(&item.nar_path(), &item.file).status == 503 {}
+    server.publish(&item);
+}
+
 #[test]
 fn headers_that_never_end_end_the_connection() {
     let server = Running::with(|options| options.limits.header_time = Duration::from_millis(100));
