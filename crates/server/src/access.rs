@@ -9,11 +9,15 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::error::Refusal;
-use crate::log::Sink;
+use crate::log::{Event, Sink};
 use crate::token::{Scope, TokenError, TokenFile, TokenName};
 
 /// How long the tokens are good without a look at their file.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long tokens stay good when their file can't be read any more, or isn't of its form: somebody may be editing it.
+/// Who may do what isn't known then, and a token that was removed must not stay good for that.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What a request needs. What isn't known here needs the most.
 pub(crate) fn needed(method: &Method, path: &str) -> Option<Scope> {
@@ -91,14 +95,17 @@ struct TokenSource {
 
 struct State {
     tokens: Arc<TokenFile>,
-    modified: Option<SystemTime>,
+    /// Of the file that was read last.
+    seen: Option<Seen>,
     looked: Instant,
+    /// Since when the file can't be used.
+    wrong: Option<Instant>,
 }
 
 impl TokenSource {
     fn new(path: &Utf8Path, sink: Sink) -> Result<Self, TokenError> {
-        let modified = modified(path);
-        let state = State { tokens: Arc::new(TokenFile::read(path)?), modified, looked: Instant::now() };
+        let seen = Seen::look(path);
+        let state = State { tokens: Arc::new(TokenFile::read(path)?), seen, looked: Instant::now(), wrong: None };
         Ok(Self { path: path.to_owned(), sink, state: RwLock::new(state) })
     }
 
@@ -111,20 +118,63 @@ impl TokenSource {
         }
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         state.looked = Instant::now();
-        let modified = modified(&self.path);
-        if modified != state.modified {
-            match TokenFile::read(&self.path) {
-                Ok(tokens) => (state.tokens, state.modified) = (Arc::new(tokens), modified),
-                // The tokens that were good stay good: a slip of an editor must not lock everyone out.
-                Err(error) => self.sink.trouble("the tokens stay as they were", &error),
-            }
-        }
+        self.look(&mut state, PATIENCE);
         Arc::clone(&state.tokens)
+    }
+
+    /// Reads the file again if it isn't the one that was read.
+    fn look(&self, state: &mut State, patience: Duration) {
+        let seen = Seen::look(&self.path);
+        if seen == state.seen && state.wrong.is_none() {
+            return;
+        }
+        let error = match TokenFile::read(&self.path) {
+            Ok(tokens) => {
+                if state.wrong.take().is_some() {
+                    self.sink.send(&Event::Note("the file of tokens can be used again".into()));
+                }
+                (state.tokens, state.seen) = (Arc::new(tokens), seen);
+                return;
+            }
+            Err(error) => error,
+        };
+        let since = *state.wrong.get_or_insert_with(|| {
+            let seconds = patience.as_secs();
+            self.sink.trouble(&format!("the tokens stay as they were for {seconds} s at most"), &error);
+            Instant::now()
+        });
+        // Nobody may have asked since it was changed.
+        let changed = seen.and_then(|seen| SystemTime::now().duration_since(seen.modified).ok()).unwrap_or_default();
+        if changed.max(since.elapsed()) >= patience && state.tokens.iter().next().is_some() {
+            self.sink.trouble("no token counts until their file can be used", &error);
+            state.tokens = Arc::default();
+        }
     }
 }
 
-fn modified(path: &Utf8Path) -> Option<SystemTime> {
-    std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok()
+/// What tells that a file is another one, or that other people may read it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    modified: SystemTime,
+    length: u64,
+    /// The file itself, and when anything of it was changed. A file can be put in place with an old time.
+    #[cfg(unix)]
+    inode: (u64, u64, i64, i64),
+}
+
+impl Seen {
+    /// `None` if there is no file.
+    fn look(path: &Utf8Path) -> Option<Self> {
+        let metadata = std::fs::metadata(path).ok()?;
+        #[cfg(unix)]
+        use std::os::unix::fs::MetadataExt as _;
+        Some(Self {
+            modified: metadata.modified().ok()?,
+            length: metadata.len(),
+            #[cfg(unix)]
+            inode: (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
 }
 
 #[cfg(test)]
@@ -143,6 +193,64 @@ mod tests {
         for (method, path) in [(Method::POST, "/api/v1/gc"), (get, "/api/v1/pins"), (Method::DELETE, "/x.narinfo")] {
             assert_eq!(needed(&method, path), Some(Scope::Admin), "{method} {path}");
         }
+    }
+
+    #[test]
+    fn tokens_whose_file_can_not_be_used_stay_good_for_a_moment_alone() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().join("tokens.toml");
+        let mut file = TokenFile::default();
+        let token = file.add("ci".parse().unwrap(), Scope::Write).unwrap();
+        file.write(&path).unwrap();
+        let events = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let told = Arc::clone(&events);
+        let source = TokenSource::new(&path, Sink::new(move |event| told.lock().unwrap().push(event.clone()))).unwrap();
+        let is_good = |patience| {
+            let mut state = source.state.write().unwrap();
+            source.look(&mut state, patience);
+            state.tokens.find(token.reveal()).is_some()
+        };
+        let (hour, none) = (Duration::from_secs(3600), Duration::ZERO);
+        assert!(is_good(none));
+        let break_it: [&dyn Fn(); 2] = [&|| std::fs::write(&path, "nonsense").unwrap(), &|| {
+            // No user can read this as a file, not even root.
+            std::fs::remove_file(&path).unwrap();
+            std::fs::create_dir(&path).unwrap();
+        }];
+        for breaking in break_it {
+            breaking();
+            assert!(is_good(hour), "somebody may be editing it");
+            assert!(is_good(hour));
+            assert!(!is_good(none));
+            assert!(!is_good(hour), "it doesn't come back by itself");
+            let said = std::mem::take(&mut *events.lock().unwrap());
+            let [Event::Trouble(first), Event::Trouble(second)] = &said[..] else { panic!("{said:?}") };
+            assert!(first.contains("stay as they were") && second.contains("no token counts"), "{said:?}");
+            let _ = std::fs::remove_dir(&path);
+            file.write(&path).unwrap();
+            assert!(is_good(none));
+            assert_eq!(std::mem::take(&mut *events.lock().unwrap()).len(), 1);
+        }
+    }
+
+    #[test]
+    fn a_file_that_takes_the_place_of_another_counts_whatever_its_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().join("tokens.toml");
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        let dated = |file: &TokenFile| {
+            file.write(&path).unwrap();
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        };
+        let mut file = TokenFile::default();
+        let token = file.add("ci".parse().unwrap(), Scope::Write).unwrap();
+        dated(&file);
+        let source = TokenSource::new(&path, Sink::default()).unwrap();
+        file.remove(&"ci".parse().unwrap());
+        dated(&file);
+        let mut state = source.state.write().unwrap();
+        source.look(&mut state, PATIENCE);
+        assert!(state.tokens.find(token.reveal()).is_none());
     }
 
     #[test]

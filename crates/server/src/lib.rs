@@ -41,5 +41,5 @@ pub use options::{Limits, Options, Retention, Signing, Upstreams};
 pub use server::{ServeError, Server};
 pub use storage::StorageError;
 pub use tls::{TlsError, TlsFiles};
-pub use token::{Scope, Token, TokenError, TokenFile, TokenName};
+pub use token::{Owner, Scope, Token, TokenError, TokenFile, TokenName};
 pub use upstream::{UpstreamUrl, UpstreamUrlError};

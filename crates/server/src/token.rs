@@ -207,6 +207,34 @@ pub struct TokenFile {
     tokens: Vec<Entry>,
 }
 
+/// Whose file a file of tokens is, after it was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// The owner and the group that it had before; or it is new.
+    Kept,
+    /// Another one, for only root gives files to others.
+    Changed,
+}
+
+/// Gives a file the owner, the group and the rights of the one whose place it takes.
+#[cfg(unix)]
+fn take_over(file: &std::fs::File, old: &std::fs::Metadata) -> std::io::Result<Owner> {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, fchown};
+    let own = file.metadata()?;
+    // One at a time: members of a group can keep that, if not the owner.
+    let group = own.gid() == old.gid() || fchown(file, None, Some(old.gid())).is_ok();
+    let user = own.uid() == old.uid() || fchown(file, Some(old.uid()), None).is_ok();
+    // What a group may do is not for another one.
+    let mode = old.mode() & if group { 0o777 } else { 0o707 };
+    file.set_permissions(std::fs::Permissions::from_mode(mode))?;
+    Ok(if group && user { Owner::Kept } else { Owner::Changed })
+}
+
+#[cfg(not(unix))]
+fn take_over(_: &std::fs::File, _: &std::fs::Metadata) -> std::io::Result<Owner> {
+    Ok(Owner::Kept)
+}
+
 impl Default for TokenFile {
     fn default() -> Self {
         Self { version: VERSION, tokens: Vec::new() }
@@ -229,8 +257,9 @@ impl TokenFile {
         }
     }
 
-    /// Writes the file, which only its owner can read, in place of what was there.
-    pub fn write(&self, path: &Utf8Path) -> Result<(), TokenError> {
+    /// Writes the file. It gets the owner and the rights of the one that it takes the place of, as far as the system lets
+    /// us: a server that runs as another user must still be able to read it. A new one only its owner can read.
+    pub fn write(&self, path: &Utf8Path) -> Result<Owner, TokenError> {
         let failed = |source| TokenError::File { action: "write", path: path.to_owned(), source };
         let text = toml::to_string(self).expect("names, scopes and hashes are texts");
         let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
@@ -238,9 +267,13 @@ impl TokenFile {
         // Temporary files are made readable for their owner alone.
         let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
         file.write_all(text.as_bytes()).map_err(failed)?;
+        let owner = match std::fs::metadata(path) {
+            Ok(old) => take_over(file.as_file(), &old).map_err(failed)?,
+            Err(_) => Owner::Kept,
+        };
         file.as_file().sync_all().map_err(failed)?;
         file.persist(path).map_err(|error| failed(error.error))?;
-        Ok(())
+        Ok(owner)
     }
 
     /// Adds a token. Its text is nowhere but in what this returns.
@@ -317,6 +350,27 @@ mod tests {
             use std::os::unix::fs::PermissionsExt as _;
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_file_that_is_written_again_keeps_owner_and_rights() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().join("tokens.toml");
+        let mut file = TokenFile::default();
+        assert_eq!(file.write(&path).unwrap(), Owner::Kept);
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+        // Only root can do this, and is whom it is about.
+        let given_away = chown(&path, Some(12345), Some(12346)).is_ok();
+        let before = std::fs::metadata(&path).unwrap();
+        file.add("ci".parse().unwrap(), Scope::Write).unwrap();
+        assert_eq!(file.write(&path).unwrap(), Owner::Kept);
+        let after = std::fs::metadata(&path).unwrap();
+        assert_eq!(TokenFile::read(&path).unwrap().iter().count(), 1);
+        assert_eq!(after.mode() & 0o777, 0o640);
+        assert_eq!((after.uid(), after.gid()), (before.uid(), before.gid()));
+        assert!(!given_away || after.uid() == 12345);
     }
 
     #[test]

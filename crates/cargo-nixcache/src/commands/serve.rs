@@ -10,7 +10,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use clap::{Args, Subcommand};
 use nixcache_core::nix::{PublicKey, SecretKey, TrustedKeys};
 use nixcache_server::{
-    Event, Limits, Location, Options, Retention, Scope, Server, Signing, Sink, TlsFiles, TokenFile, TokenName,
+    Event, Limits, Location, Options, Owner, Retention, Scope, Server, Signing, Sink, TlsFiles, TokenFile, TokenName,
     UpstreamUrl, Upstreams,
 };
 
@@ -340,7 +340,7 @@ fn token(command: &TokenCommand) -> Result<(), ServeCommandError> {
         TokenCommand::Add { name, scope, tokens } => {
             let mut file = TokenFile::read(tokens).map_err(wrong)?;
             let token = file.add(name.clone(), *scope).map_err(wrong)?;
-            file.write(tokens).map_err(wrong)?;
+            tell_owner(file.write(tokens).map_err(wrong)?, tokens);
             print(token.reveal());
             Report::new(false, false, None).status("Added", &format!("{name} ({scope}); the token is not shown again"));
         }
@@ -349,7 +349,7 @@ fn token(command: &TokenCommand) -> Result<(), ServeCommandError> {
             if !file.remove(name) {
                 return Err(ServeCommandError::NoToken { name: name.clone() });
             }
-            file.write(tokens).map_err(wrong)?;
+            tell_owner(file.write(tokens).map_err(wrong)?, tokens);
             Report::new(false, false, None).status("Removed", &name.to_string());
         }
         TokenCommand::List { tokens } => {
@@ -359,6 +359,14 @@ fn token(command: &TokenCommand) -> Result<(), ServeCommandError> {
         }
     }
     Ok(())
+}
+
+/// Says so if a server of another user may not be able to read the file any more: then no token counts for it.
+fn tell_owner(owner: Owner, tokens: &Utf8Path) {
+    if owner == Owner::Changed {
+        let warning = format!("{tokens} belongs to you now: see to it that the server's user can read it");
+        Report::new(false, false, None).warning(&warning);
+    }
 }
 
 fn gc(place: &Place, keeping: &Keeping, dry_run: bool) -> Result<(), ServeCommandError> {
