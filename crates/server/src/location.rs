@@ -5,21 +5,15 @@ use std::str::FromStr;
 use camino::Utf8PathBuf;
 use url::Url;
 
-/// Why a text is no place for files.
+/// Why a text is no place for files. It doesn't say which text: there may be a key in it, where none belongs.
 #[derive(Debug, thiserror::Error)]
 pub enum LocationError {
     /// An URL of another kind than `s3`.
-    #[error("use {text:?} for the cache's files: only directories and s3:// are known")]
-    Kind {
-        /// The text.
-        text: String,
-    },
+    #[error("use it for the cache's files: only directories and s3:// are known")]
+    Kind,
     /// Not an URL, or one with parts that have no place.
-    #[error("use {text:?} for the cache's files: it must be s3://BUCKET with parameters")]
-    Url {
-        /// The text.
-        text: String,
-    },
+    #[error("use it for the cache's files: it must be s3://BUCKET with parameters, and keys come from AWS_* variables")]
+    Url,
     /// A parameter that isn't known, or a value that it can't have.
     #[error("use the parameter {name:?} of the bucket {bucket}")]
     Parameter {
@@ -58,20 +52,20 @@ impl FromStr for Location {
             return Ok(Self::Directory(text.into()));
         };
         if kind != "s3" {
-            return Err(LocationError::Kind { text: text.to_owned() });
+            return Err(LocationError::Kind);
         }
-        let bad = || LocationError::Url { text: text.to_owned() };
-        let url = Url::parse(text).map_err(|_| bad())?;
-        let name = url.host_str().ok_or_else(bad)?.to_owned();
+        let url = Url::parse(text).map_err(|_| LocationError::Url)?;
+        let name = url.host_str().ok_or(LocationError::Url)?.to_owned();
         let plain = url.username().is_empty() && url.password().is_none() && url.port().is_none();
         if !plain || !matches!(url.path(), "" | "/") || url.fragment().is_some() {
-            return Err(bad());
+            return Err(LocationError::Url);
         }
         let mut bucket = Bucket { name, region: None, endpoint: None, plain_http: false, virtual_hosted: false };
         for (name, value) in url.query_pairs() {
             match (name.as_ref(), value.as_ref()) {
                 ("region", region) => bucket.region = Some(region.to_owned()),
-                ("endpoint", endpoint) => bucket.endpoint = Some(endpoint.to_owned()),
+                // What is asked for is shown when it fails, so nothing secret can be in it.
+                ("endpoint", endpoint) if !endpoint.contains('@') => bucket.endpoint = Some(endpoint.to_owned()),
                 ("scheme", "http") => bucket.plain_http = true,
                 ("scheme", "https") => bucket.plain_http = false,
                 ("addressing-style", "path" | "auto") => bucket.virtual_hosted = false,
@@ -101,6 +95,12 @@ mod tests {
         assert_eq!(text.parse::<Location>().unwrap(), Location::Bucket(bucket));
         for bad in ["http://x", "s3://", "s3://a/b", "s3://user:secret@a", "s3://a?profile=x", "s3://a?scheme=ftp"] {
             assert!(bad.parse::<Location>().is_err(), "{bad}");
+        }
+        let secret =
+            ["s3://AK:sesame@a", "https://AK:sesame@a", "s3://a?endpoint=https://AK:sesame@b", "s3://a/sesame"];
+        for text in secret {
+            let error = text.parse::<Location>().unwrap_err();
+            assert!(!format!("{error} {error:?}").contains("sesame"), "{error}");
         }
     }
 }

@@ -58,12 +58,10 @@ enum UpstreamError {
     Form,
 }
 
-/// Why a text is not the URL of a cache.
-#[derive(Debug, thiserror::Error)]
-#[error("use {text:?} as the URL of a cache: it must be http:// or https://, without user, query and fragment")]
-pub struct UpstreamUrlError {
-    text: String,
-}
+/// Why a text is not the URL of a cache. It doesn't say which text: there may be a password in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("use it as the URL of a cache: it must be http:// or https://, without user, query and fragment")]
+pub struct UpstreamUrlError;
 
 /// Where another cache is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,12 +71,11 @@ impl FromStr for UpstreamUrl {
     type Err = UpstreamUrlError;
 
     fn from_str(text: &str) -> Result<Self, UpstreamUrlError> {
-        let error = || UpstreamUrlError { text: text.to_owned() };
-        let mut url = Url::parse(text).map_err(|_| error())?;
+        let mut url = Url::parse(text).map_err(|_| UpstreamUrlError)?;
         let plain = url.username().is_empty() && url.password().is_none();
         let plain = plain && url.query().is_none() && url.fragment().is_none();
         if !plain || !matches!(url.scheme(), "http" | "https") {
-            return Err(error());
+            return Err(UpstreamUrlError);
         }
         // Names are joined to a directory.
         if !url.path().ends_with('/') {

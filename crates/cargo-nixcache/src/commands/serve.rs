@@ -11,7 +11,7 @@ use clap::{Args, Subcommand};
 use nixcache_core::nix::{PublicKey, SecretKey, TrustedKeys};
 use nixcache_server::{
     Event, Limits, Location, Options, Owner, Retention, Scope, Server, Signing, Sink, TlsFiles, TokenFile, TokenName,
-    UpstreamUrl, Upstreams,
+    UpstreamUrl, UpstreamUrlError, Upstreams,
 };
 
 use super::print;
@@ -53,8 +53,8 @@ pub(crate) struct Serve {
     trusted_keys: Vec<PublicKey>,
     /// Ask this cache for what isn't here, and keep what it gives; several are asked in this order
     #[arg(long = "upstream", value_name = "URL", value_delimiter = ' ', requires = "upstream_keys")]
-    #[arg(env = "NIXCACHE_SERVE_UPSTREAMS")]
-    upstreams: Vec<UpstreamUrl>,
+    #[arg(env = "NIXCACHE_SERVE_UPSTREAMS", hide_env_values = true)]
+    upstreams: Vec<String>,
     /// Take only what this public key (NAME:BASE64) has signed from the upstreams, or another one given so
     #[arg(long = "upstream-key", value_name = "KEY", value_delimiter = ' ', env = "NIXCACHE_SERVE_UPSTREAM_KEYS")]
     upstream_keys: Vec<PublicKey>,
@@ -83,6 +83,7 @@ pub(crate) struct Serve {
 struct Place {
     /// Where the cache's files are: a directory, or s3://BUCKET?region=…&endpoint=… (keys from AWS_* variables)
     #[arg(long, value_name = "DIR or URL", required = true, env = "NIXCACHE_SERVE_DATA")]
+    #[arg(hide_env_values = true)]
     data: Option<String>,
 }
 
@@ -161,6 +162,12 @@ enum ServeCommandError {
         #[source]
         source: nixcache_server::LocationError,
     },
+    #[error("use --upstream, URL number {number}")]
+    Upstream {
+        number: usize,
+        #[source]
+        source: UpstreamUrlError,
+    },
     #[error("use the size in the options")]
     Size {
         #[source]
@@ -216,6 +223,7 @@ pub(crate) fn run(serve: &Serve) -> ExitCode {
             Report::new(false, false, None).error(&error, None);
             ExitCode::from(match error {
                 ServeCommandError::Location { .. }
+                | ServeCommandError::Upstream { .. }
                 | ServeCommandError::Size { .. }
                 | ServeCommandError::KeyFile { .. }
                 | ServeCommandError::Key { .. }
@@ -241,7 +249,7 @@ fn run_server(serve: &Serve) -> Result<(), ServeCommandError> {
         key: serve.signing_key.as_deref().map(read_key).transpose()?,
     };
     options.upstreams =
-        Upstreams { urls: serve.upstreams.clone(), keys: serve.upstream_keys.iter().cloned().collect() };
+        Upstreams { urls: upstreams(&serve.upstreams)?, keys: serve.upstream_keys.iter().cloned().collect() };
     options.retention = serve.keeping.retention().map_err(|source| ServeCommandError::Size { source })?;
     options.collect_every = serve.gc_every;
     let nar_bytes = parse_size(&serve.nar_size).map_err(|source| ServeCommandError::Size { source })?;
@@ -277,6 +285,15 @@ fn new_server(options: Options) -> Result<Server, ServeCommandError> {
 fn location(place: &Place) -> Result<Location, ServeCommandError> {
     let data = place.data.as_deref().expect("the option is required where this is asked");
     data.parse().map_err(|source| ServeCommandError::Location { source })
+}
+
+/// Reads the URLs here and not where the options are read, for that shows what it can't read, with a password that may be
+/// in it.
+fn upstreams(texts: &[String]) -> Result<Vec<UpstreamUrl>, ServeCommandError> {
+    let read = |(number, text): (usize, &String)| {
+        text.parse().map_err(|source| ServeCommandError::Upstream { number, source })
+    };
+    (1..).zip(texts).map(read).collect()
 }
 
 fn read_key(path: &Utf8Path) -> Result<SecretKey, ServeCommandError> {
@@ -408,6 +425,37 @@ fn parse_time(text: &str) -> Result<Duration, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug, clap::Parser)]
+    struct Program {
+        #[command(flatten)]
+        serve: Serve,
+    }
+
+    #[test]
+    fn what_may_be_secret_in_options_is_never_shown() {
+        use clap::{CommandFactory as _, Parser as _};
+        let key = "cache-1:O2onvM62pC1io6jQKm8Nc2UyFXcd4kOmOsBIoYtZ2ik=";
+        let data = tempfile::tempdir().unwrap();
+        let good = data.path().to_str().unwrap();
+        for (data, upstream) in [
+            ("s3://AK:sesame@bucket", "https://cache.example.org"),
+            ("https://AK:sesame@bucket", "https://cache.example.org"),
+            (good, "https://cache.example.org https://user:sesame@cache.example.org"),
+            (good, "https://cache.example.org?token=sesame"),
+        ] {
+            let options = ["serve", "--data", data, "--upstream", upstream, "--upstream-key", key];
+            let program = Program::try_parse_from(options).expect("what is wrong is said later");
+            let error = run_server(&program.serve).unwrap_err();
+            let text = nixcache_core::error_chain::chain(&error);
+            assert!(text.contains("use --") && !text.contains("sesame"), "{text}");
+        }
+        let command = Program::command();
+        for option in ["data", "upstreams"] {
+            let option = command.get_arguments().find(|argument| argument.get_id() == option).unwrap();
+            assert!(option.is_hide_env_values_set(), "{option}");
+        }
+    }
 
     #[test]
     fn times_are_read_as_people_write_them() {
