@@ -100,7 +100,7 @@ pub(crate) async fn nar(
     if is_known(headers, &tag) {
         return Ok(not_modified(shared, &tag, FOR_EVER));
     }
-    let wanted = match wanted_range(headers, &tag, size) {
+    let wanted = match wanted_range(method, headers, &tag, size) {
         Wanted::All => None,
         Wanted::Part(range) => Some(range),
         Wanted::Nothing => {
@@ -282,9 +282,12 @@ enum Wanted {
     Nothing,
 }
 
-/// Reads `Range`. Several parts at once, other units and what can't be read give the whole file, as the standard
-/// allows.
-fn wanted_range(headers: &HeaderMap, tag: &str, size: u64) -> Wanted {
+/// Reads `Range`, which means something with GET alone (RFC 9110, 14.2). Several parts at once, other units and what can't
+/// be read give the whole file, as the standard allows.
+fn wanted_range(method: &Method, headers: &HeaderMap, tag: &str, size: u64) -> Wanted {
+    if method != Method::GET {
+        return Wanted::All;
+    }
     let unchanged = headers.get(header::IF_RANGE).is_none_or(|value| value.as_bytes() == tag.as_bytes());
     let value = headers.get(header::RANGE).filter(|_| unchanged).and_then(|value| value.to_str().ok());
     let Some((first, last)) = value.and_then(|value| value.strip_prefix("bytes=")?.split_once('-')) else {
@@ -323,7 +326,7 @@ mod tests {
 
     #[test]
     fn ranges_are_read_as_the_standard_says() {
-        let range = |value: &str| wanted_range(&headers(header::RANGE, value), "\"t\"", 100);
+        let range = |value: &str| wanted_range(&Method::GET, &headers(header::RANGE, value), "\"t\"", 100);
         assert_eq!(range("bytes=0-0"), Wanted::Part(0..1));
         assert_eq!(range("bytes=10-"), Wanted::Part(10..100));
         assert_eq!(range("bytes=10-1000"), Wanted::Part(10..100));
@@ -338,7 +341,7 @@ mod tests {
         }
         let mut other = headers(header::RANGE, "bytes=0-0");
         other.insert(header::IF_RANGE, HeaderValue::from_static("\"other\""));
-        assert_eq!(wanted_range(&other, "\"t\"", 100), Wanted::All);
+        assert_eq!(wanted_range(&Method::GET, &other, "\"t\"", 100), Wanted::All);
     }
 
     #[test]

@@ -58,6 +58,11 @@ fn parts_of_nars_are_served() {
         let span = format!("bytes {}-{}/{size}", expected.start, expected.end - 1);
         assert_eq!(answer.header("content-range"), span);
     }
+    for range in ["bytes=0-0", "bytes=9999999-"] {
+        let head = request(server.address, "HEAD", &item.nar_path(), &[("Range", range)], &[]);
+        assert_eq!((head.status, head.header("content-length")), (200, size.to_string().as_str()), "{range}");
+        assert!(head.headers("content-range").is_empty());
+    }
     let answer = server.get_with(&item.nar_path(), "Range", &format!("bytes={size}-"));
     assert_eq!((answer.status, answer.header("content-range")), (416, format!("bytes */{size}").as_str()));
 }
