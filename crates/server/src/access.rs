@@ -51,24 +51,18 @@ impl Access {
         self.private
     }
 
-    /// Whose token this request shows, or why it may not do what it `needs`. A token that isn't valid is refused even
-    /// where none is needed: its owner believes to be someone here.
+    /// Whose token this request shows, or why it may not do what it `needs`. Where no token is needed, one that isn't valid
+    /// doesn't matter: it may be for the proxy before this server, or be left in somebody's netrc.
     pub(crate) fn check(&self, headers: &HeaderMap, needs: Option<Scope>) -> Result<Option<TokenName>, Refusal> {
-        let shown = headers.get(header::AUTHORIZATION).map(|value| value.to_str().ok().and_then(shown_token));
-        let free = needs.is_none() || (needs == Some(Scope::Read) && !self.private);
-        match (shown, needs) {
-            (_, None) => Ok(None),
-            (None, _) if free => Ok(None),
-            (None | Some(None), _) => Err(Refusal::NoToken),
-            (Some(Some(token)), Some(needed)) => {
-                let tokens = self.tokens.as_ref().map(TokenSource::current).ok_or(Refusal::NoToken)?;
-                match tokens.find(&token) {
-                    None => Err(Refusal::NoToken),
-                    Some((name, _)) if free => Ok(Some(name.clone())),
-                    Some((name, scope)) if scope >= needed => Ok(Some(name.clone())),
-                    Some(_) => Err(Refusal::Scope { needed }),
-                }
-            }
+        let Some(needed) = needs else { return Ok(None) };
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| shown_token(value.to_str().ok()?));
+        let tokens = self.tokens.as_ref().filter(|_| shown.is_some()).map(TokenSource::current);
+        let known = shown.zip(tokens.as_ref()).and_then(|(token, tokens)| tokens.find(&token));
+        match known {
+            Some((name, scope)) if scope >= needed => Ok(Some(name.clone())),
+            _ if needed == Scope::Read && !self.private => Ok(None),
+            Some(_) => Err(Refusal::Scope { needed }),
+            None => Err(Refusal::NoToken),
         }
     }
 }

@@ -99,6 +99,22 @@ fn without_tokens_nobody_uploads() {
 }
 
 #[test]
+fn what_anyone_may_read_is_given_whatever_credential_comes_with_it() {
+    let with_tokens = Running::new();
+    let without_tokens = Running::with(|options| options.tokens = None);
+    for server in [&with_tokens, &without_tokens] {
+        for credential in ["Bearer stale", "Basic dXNlcjpwYXNzd29yZA==", "Negotiate abc", "nonsense"] {
+            let with = |method, path| {
+                request(server.address, method, path, &[("Authorization", credential)], b"{\"hashes\":[]}").status
+            };
+            assert_eq!(with("GET", "/nix-cache-info"), 200, "{credential}");
+            assert_eq!(with("POST", "/api/v1/missing"), 200, "{credential}");
+            assert_eq!(with("POST", "/api/v1/gc"), 401, "{credential}");
+        }
+    }
+}
+
+#[test]
 fn a_token_that_was_removed_counts_no_more_and_a_new_one_does() {
     let tokens = Tokens::new(false);
     let path = root(&tokens.server.directory).join("tokens.toml");
