@@ -196,13 +196,16 @@ pub(crate) async fn put_pin(
     let text = text.map(|text| text.strip_prefix("/nix/store/").unwrap_or(text));
     let path = text.and_then(|text| StorePath::from_base_name(text).ok());
     let path = path.ok_or(Refusal::Format { what: "the body must be a store path" })?;
-    // While this holds, the path can't be dropped between being found and being pinned.
-    let _entered = shared.gate.enter(&shared.storage).await?;
-    if shared.storage.facts(&layout::narinfo(path.hash())).await?.is_none() {
-        return Err(Refusal::NotFound);
-    }
-    shared.storage.put(&file, Bytes::from(format!("{}\n", path.base_name()))).await?;
-    Ok(StatusCode::OK.into_response())
+    let pin = async {
+        // While this holds, the path can't be dropped between being found and being pinned.
+        let _entered = shared.gate.enter(&shared.storage).await?;
+        if shared.storage.facts(&layout::narinfo(path.hash())).await?.is_none() {
+            return Err(Refusal::NotFound);
+        }
+        shared.storage.put(&file, Bytes::from(format!("{}\n", path.base_name()))).await?;
+        Ok(StatusCode::OK.into_response())
+    };
+    tokio::time::timeout(shared.limits.request_time, pin).await.map_err(|_| Refusal::Time)?
 }
 
 /// `DELETE /api/v1/pins/<name>`

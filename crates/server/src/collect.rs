@@ -87,7 +87,7 @@ pub(crate) async fn collect(shared: &Arc<Shared>, dry_run: bool) -> Result<Colle
     let Some(closed) = shared.gate.close(&shared.storage, shared.limits.request_time).await? else {
         return Err(CollectError::Running);
     };
-    // A barrier falls by itself after a while; before that, this must have ended.
+    // A barrier falls by itself after this and the time for uploads; before that, this must have ended.
     let limit = if shared.storage.is_shared() { BARRIER_TIME / 2 } else { Duration::MAX };
     let swept = tokio::time::timeout(limit, sweep(shared, &mut inventory)).await;
     let opened = shared.gate.open(&shared.storage, closed).await;

@@ -13,7 +13,7 @@ use crate::error::Refusal;
 use crate::layout;
 use crate::storage::{Storage, StorageError};
 
-/// How long a barrier holds: should its server die, uploads go on after this.
+/// How long a barrier holds, beyond what is waited for uploads: should its server die, they go on after this.
 pub(crate) const BARRIER_TIME: Duration = Duration::from_secs(60 * 60);
 
 /// Keeps uploads and the dropping of files apart.
@@ -39,7 +39,7 @@ impl Gate {
     ) -> Result<Option<Closed<'_>>, StorageError> {
         let mut barrier = None;
         if storage.is_shared() {
-            let text = barrier_text();
+            let text = barrier_text(SystemTime::now(), upload_time);
             if !storage.put_new(&layout::barrier(), text.clone()).await? {
                 if barrier_holds(storage).await? {
                     return Ok(None);
@@ -47,7 +47,7 @@ impl Gate {
                 storage.put(&layout::barrier(), text.clone()).await?;
             }
             // What was written just before the limit can still be on its way to the bucket.
-            tokio::time::sleep(upload_time * 2).await;
+            tokio::time::sleep(upload_time.saturating_mul(2)).await;
             // Of several servers that began at the same moment the last one's barrier is there: it goes on alone.
             if !is_there(storage, &text).await? {
                 return Ok(None);
@@ -73,10 +73,11 @@ pub(crate) struct Closed<'a> {
     barrier: Option<Bytes>,
 }
 
-/// Until when it holds, and a number that no other barrier has.
-fn barrier_text() -> Bytes {
-    let until = SystemTime::now() + BARRIER_TIME;
-    let until = until.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+/// Until when it holds, and a number that no other barrier has. Before files are dropped, uploads are waited for: twice
+/// their time, and once more for those of this server. The barrier must outlive that, too.
+fn barrier_text(now: SystemTime, upload_time: Duration) -> Bytes {
+    let now = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let until = now.saturating_add(upload_time.saturating_mul(3)).saturating_add(BARRIER_TIME).as_secs();
     let mut number = [0; 16];
     // Without random bytes two barriers of the same second look alike, and that is all.
     let _ = getrandom::fill(&mut number);
@@ -92,5 +93,24 @@ async fn barrier_holds(storage: &Storage) -> Result<bool, StorageError> {
     let until = std::str::from_utf8(&text).ok().and_then(|text| text.split_whitespace().next()?.parse().ok());
     // A barrier that can't be read is one: better late than wrong.
     let Some(until) = until.map(Duration::from_secs) else { return Ok(true) };
-    Ok(SystemTime::UNIX_EPOCH + until > SystemTime::now())
+    Ok(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default() < until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_barrier_holds_until_files_were_dropped_however_long_uploads_may_take() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        for minutes in [0, 1, 15, 20, 60, 600] {
+            let upload_time = Duration::from_secs(60 * minutes);
+            let text = barrier_text(now, upload_time);
+            let until = std::str::from_utf8(&text).unwrap().split_whitespace().next().unwrap().parse().unwrap();
+            // Uploads of all servers, those of this one, and the dropping.
+            let done = now + upload_time * 2 + upload_time + BARRIER_TIME / 2;
+            assert!(SystemTime::UNIX_EPOCH + Duration::from_secs(until) > done, "{minutes}");
+        }
+        barrier_text(now, Duration::MAX);
+    }
 }

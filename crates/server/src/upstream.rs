@@ -254,16 +254,19 @@ async fn keep(
     let kept = async {
         let found = take_nar(&shared, pieces.boxed(), &file, false).await?;
         let narinfo = compare(narinfo, &file, &found)?;
-        let _entered = shared.gate.enter(&shared.storage).await?;
-        if shared.storage.facts(&file.path()).await?.is_none() {
-            return Err(Refusal::MissingNar);
-        }
-        if file.packing != layout::Packing::Plain {
-            shared.storage.put(&layout::plain(&found.nar_hash), file.to_string().into()).await?;
-        }
-        let path = layout::narinfo(narinfo.store_path.hash());
-        shared.storage.put_new(&path, narinfo.to_string().into()).await?;
-        Ok::<_, Refusal>(())
+        let store = async {
+            let _entered = shared.gate.enter(&shared.storage).await?;
+            if shared.storage.facts(&file.path()).await?.is_none() {
+                return Err(Refusal::MissingNar);
+            }
+            if file.packing != layout::Packing::Plain {
+                shared.storage.put(&layout::plain(&found.nar_hash), file.to_string().into()).await?;
+            }
+            let path = layout::narinfo(narinfo.store_path.hash());
+            shared.storage.put_new(&path, narinfo.to_string().into()).await?;
+            Ok::<_, Refusal>(())
+        };
+        tokio::time::timeout(shared.limits.request_time, store).await.map_err(|_| Refusal::Time)?
     };
     match kept.await {
         Ok(()) => {

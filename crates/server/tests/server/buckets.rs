@@ -1,7 +1,7 @@
 //! Servers over one S3 bucket: what one takes in the others serve, and none of them changes it. The bucket's store
 //! knows `If-None-Match: *`, as S3 does, or passes over it, as Garage does.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use camino::Utf8PathBuf;
@@ -10,16 +10,18 @@ use hyper::body::Incoming;
 use hyper::header::IF_NONE_MATCH;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use nixcache_server::{Location, Options, Server};
+use nixcache_server::{Event, Location, Options, Server, Upstreams};
 use serde_json::json;
 
 use crate::client::request;
-use crate::fixture::{Item, Running, files_below, noise, root};
+use crate::fixture::{Item, Running, files_below, key, noise, root};
 
 /// An S3 server over a directory, with the bucket `caches`.
 struct Bucket {
     directory: tempfile::TempDir,
     port: u16,
+    /// What is written there takes half a minute.
+    slow: Arc<Mutex<Option<String>>>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -35,18 +37,29 @@ impl Bucket {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let port = listener.local_addr().unwrap().port();
+        let slow = Arc::new(Mutex::new(None::<String>));
+        let slowed = Arc::clone(&slow);
         runtime.spawn(async move {
             let builder = Arc::new(hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()));
             while let Ok((socket, _)) = listener.accept().await {
                 let (builder, service) = (Arc::clone(&builder), service.clone());
+                let slowed = Arc::clone(&slowed);
                 let service = service_fn(move |mut request: Request<Incoming>| {
                     let service = service.clone();
+                    let path = slowed.lock().unwrap().clone();
+                    let is_slow =
+                        request.method() == "PUT" && path.is_some_and(|path| request.uri().path().contains(&path));
                     if !knows_conditions {
                         // The condition is signed, so without it no signature would be right: this store checks none.
                         request.headers_mut().remove(IF_NONE_MATCH);
                         request.headers_mut().remove("authorization");
                     }
-                    async move { service.call(request.map(s3s::Body::from)).await }
+                    async move {
+                        if is_slow {
+                            tokio::time::sleep(Duration::from_secs(30)).await;
+                        }
+                        service.call(request.map(s3s::Body::from)).await
+                    }
                 });
                 tokio::spawn(async move {
                     // An error means that the client went away.
@@ -54,7 +67,7 @@ impl Bucket {
                 });
             }
         });
-        Self { directory, port, _runtime: runtime }
+        Self { directory, port, slow, _runtime: runtime }
     }
 
     fn location(&self) -> Location {
@@ -230,6 +243,42 @@ fn what_is_refused_leaves_nothing(bucket: &Bucket) {
     assert!(bucket.files().is_empty(), "{:?}", bucket.files());
     assert_eq!(server.get(&good.nar_path()).status, 404);
     server.publish(&good);
+}
+
+/// Whoever drops files waits for twice the time that an upload may take.
+#[test]
+fn nothing_keeps_files_from_being_dropped_for_longer_than_a_request_may_take() {
+    let bucket = Bucket::new(true);
+    let item = {
+        let mut item = Item::new("thing", &noise(100_000), &[]);
+        item.narinfo.sign(&key());
+        item
+    };
+    let origin = Running::new();
+    origin.publish(&item);
+    let server = bucket.serve(|options| {
+        options.limits.request_time = Duration::from_secs(5);
+        let urls = vec![format!("http://{}", origin.address).parse().unwrap()];
+        options.upstreams = Upstreams { urls, keys: [key().public()].into_iter().collect() };
+    });
+    let troubles = || {
+        let events = server.events.lock().unwrap();
+        events.iter().filter(|event| matches!(event, Event::Trouble(text) if text.contains("is not kept"))).count()
+    };
+    // The narinfo of what an upstream has.
+    *bucket.slow.lock().unwrap() = Some(item.path());
+    assert_eq!(server.get(&item.path()).status, 200);
+    let mut stream = std::net::TcpStream::connect(server.address).unwrap();
+    let head = format!("GET {} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", item.nar_path());
+    std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+    let _ = std::io::Read::read_to_end(&mut stream, &mut Vec::new());
+    assert_eq!(troubles(), 1, "{:?}", server.events.lock().unwrap());
+    *bucket.slow.lock().unwrap() = None;
+    server.publish(&item);
+    // A pin.
+    *bucket.slow.lock().unwrap() = Some("/pins/".into());
+    let answer = server.put("/api/v1/pins/x", item.narinfo.store_path.to_string().as_bytes());
+    assert_eq!(answer.status, 503, "{}", answer.text());
 }
 
 #[test]
