@@ -30,13 +30,18 @@ const PIECE: usize = 256 << 10;
 /// zstd, counts as two. A window never holds more than the NAR.
 const BYTES_OF_A_TURN: u64 = 64 << 20;
 
+/// What a narinfo says never changes, but it can go, and come back with another NAR; until then a cache on the way would
+/// send clients for a NAR that is gone. And what is asked for here again counts as used. Nix keeps narinfos for 30 days
+/// whatever this says; caches on the way need but ask whether theirs is still good.
+const AN_HOUR: &str = "max-age=3600";
+
 /// What never changes is kept for a year.
 pub(crate) const FOR_EVER: &str = "max-age=31536000, immutable";
 
 /// `nix-cache-info`
 pub(crate) fn cache_info(shared: &Shared, method: &Method, headers: &HeaderMap) -> Response {
     let bytes = Bytes::from(shared.cache_info.to_string());
-    small(shared, method, headers, bytes, cache_info::MEDIA_TYPE, "max-age=3600")
+    small(shared, method, headers, bytes, cache_info::MEDIA_TYPE, AN_HOUR)
 }
 
 /// `<hash>.narinfo`
@@ -52,11 +57,11 @@ pub(crate) async fn narinfo(
         let Some(proxy) = &shared.proxy else { return Err(Refusal::NotFound) };
         let bytes = proxy.narinfo(shared, hash).await?.ok_or(Refusal::NotFound)?;
         // It can still get a size that it lacks, when its NAR has come.
-        return Ok(small(shared, method, headers, bytes, narinfo::MEDIA_TYPE, "max-age=3600"));
+        return Ok(small(shared, method, headers, bytes, narinfo::MEDIA_TYPE, AN_HOUR));
     };
     shared.metrics.narinfo_hits.add(1);
     note_use(shared, &path, &facts).await;
-    Ok(small(shared, method, headers, bytes, narinfo::MEDIA_TYPE, FOR_EVER))
+    Ok(small(shared, method, headers, bytes, narinfo::MEDIA_TYPE, AN_HOUR))
 }
 
 /// Marks a narinfo as used, which garbage collection goes by.
@@ -76,7 +81,7 @@ pub(crate) async fn listing(
     let read = shared.storage.read(&layout::listing(hash), shared.limits.listing_bytes).await?;
     let (bytes, _) = read.ok_or(Refusal::NotFound)?;
     // Until its narinfo is there, a listing can be replaced.
-    Ok(small(shared, method, headers, bytes, "application/json", "max-age=3600"))
+    Ok(small(shared, method, headers, bytes, "application/json", AN_HOUR))
 }
 
 /// `nar/<name>`
