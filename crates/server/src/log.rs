@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct RequestLine {
     /// The method.
     pub method: String,
-    /// The path, percent-encoded as it came.
+    /// The path as it came, percent-encoded. See [`printable`].
     pub path: String,
     /// The status of the answer.
     pub status: u16,
@@ -32,6 +32,22 @@ impl fmt::Display for RequestLine {
         }
         write!(f, " {:.1}ms {}", self.time.as_secs_f64() * 1000.0, self.token.as_deref().unwrap_or("-"))
     }
+}
+
+/// A path as it can be written into a log. Clients need not encode what isn't ASCII, and some of that tells terminals what
+/// to do or turns a line around.
+pub(crate) fn printable(path: &str) -> String {
+    let mut text = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte {
+            b'!'..=b'~' => text.push(byte.into()),
+            _ => {
+                // A string takes everything.
+                let _ = fmt::Write::write_fmt(&mut text, format_args!("%{byte:02X}"));
+            }
+        }
+    }
+    text
 }
 
 /// Something to tell those who run the server.

@@ -14,7 +14,7 @@ use axum::routing::{get, post, put};
 use crate::access::needed;
 use crate::error::{Cause, Refusal};
 use crate::layout::{NarFile, RootFile};
-use crate::log::{Event, RequestLine};
+use crate::log::{Event, RequestLine, printable};
 use crate::server::Shared;
 use crate::{api, download, nif, upload};
 
@@ -98,8 +98,8 @@ async fn put_nar(
 async fn observe(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let began = Instant::now();
     let method = request.method().clone();
-    let path = request.uri().path().to_owned();
-    let (token, response) = match shared.access.check(request.headers(), needed(&method, &path)) {
+    let path = printable(request.uri().path());
+    let (token, response) = match shared.access.check(request.headers(), needed(&method, request.uri().path())) {
         Ok(token) => (token, next.run(request).await),
         Err(refusal) => (None, refusal.into_response()),
     };

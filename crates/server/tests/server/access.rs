@@ -156,6 +156,16 @@ fn logs_name_tokens_and_never_show_them() {
 }
 
 #[test]
+fn logs_show_of_a_path_what_is_visible_ascii() {
+    let server = Running::new();
+    // The first is an escape sequence in one character, the second turns the rest of the line around.
+    assert_eq!(server.get("/a\u{9b}2J/\u{202e}b/%0a/ü").status, 404);
+    let events = server.events.lock().unwrap().clone();
+    let [Event::Request(line)] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(line.path, "/a%C2%9B2J/%E2%80%AEb/%0a/%C3%BC");
+}
+
+#[test]
 fn one_server_at_a_time_has_a_directory() {
     let server = Running::new();
     let location = || Location::Directory(server.data());
