@@ -93,6 +93,8 @@ pub(crate) async fn collect(shared: &Arc<Shared>, dry_run: bool) -> Result<Colle
     let opened = shared.gate.open(&shared.storage, closed).await;
     let plan = swept.map_err(|_| CollectError::Time)??;
     opened?;
+    // Nobody writes to these any more, so nobody need wait meanwhile.
+    shared.storage.drop_abandoned(SystemTime::now()).await?;
     let report = report(&inventory, &plan, false);
     shared.metrics.collections.add(1);
     shared.metrics.collected_paths.add(report.dropped_paths as u64);
@@ -223,6 +225,5 @@ async fn sweep(shared: &Shared, inventory: &mut Inventory) -> Result<Plan, Stora
         }
     }
     shared.storage.delete_all(files).await?;
-    shared.storage.drop_abandoned(now)?;
     Ok(plan)
 }

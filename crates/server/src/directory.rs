@@ -104,22 +104,65 @@ fn walk(directory: &Utf8Path, prefix: Path, sender: &mpsc::Sender<Vec<Listed>>) 
 
 /// `<name>#<number>`: how the store names a file until it is complete.
 fn is_unfinished(name: &str) -> bool {
-    name.contains('#')
+    let number = name.rsplit_once('#').map(|(_, number)| number);
+    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// Drops what uploads of servers that were killed have left: what was not written to for a day.
+/// Drops what servers that were killed have left anywhere: what is not complete and was not written to for a day.
 pub(crate) fn drop_abandoned(directory: &Utf8Path, now: SystemTime) -> Result<(), StorageError> {
-    let failed = |source| StorageError::Directory { path: directory.to_owned(), source };
-    for entry in fs::read_dir(directory.join("nar")).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        if !entry.file_name().to_str().is_some_and(is_unfinished) {
-            continue;
-        }
-        let modified = entry.metadata().and_then(|metadata| metadata.modified());
-        let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
-        if age.is_some_and(|age| age > ABANDONED) {
-            fs::remove_file(entry.path()).map_err(failed)?;
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        let failed = |source| StorageError::Directory { path: directory.clone(), source };
+        let entries = match fs::read_dir(&directory) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(error)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(failed)?;
+            // Names that aren't UTF-8 are other programs' files.
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let kind = entry.file_type().map_err(failed)?;
+            if kind.is_dir() {
+                waiting.push(directory.join(name));
+            } else if kind.is_file() && is_unfinished(&name) {
+                let modified = entry.metadata().and_then(|metadata| metadata.modified());
+                let age = modified.ok().and_then(|modified| now.duration_since(modified).ok());
+                match age.filter(|age| *age > ABANDONED).map_or(Ok(()), |_| fs::remove_file(entry.path())) {
+                    Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
+                    _ => {}
+                }
+            }
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_never_finished_is_dropped_wherever_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = Utf8Path::from_path(directory.path()).unwrap();
+        let old = SystemTime::now() - ABANDONED * 2;
+        let put = |file: &str, modified| {
+            fs::create_dir_all(root.join(file).parent().unwrap()).unwrap();
+            fs::write(root.join(file), "x").unwrap();
+            fs::File::options().write(true).open(root.join(file)).unwrap().set_modified(modified).unwrap();
+        };
+        let complete = ["a.narinfo", "nar/b.nar", "notes#", "notes#one", "#/c"];
+        let abandoned =
+            ["a.narinfo#1", "a.ls#22", "nar/b.nar#1", "nixcache/checked/b.nar#3", "nif/main/c.tar.gz#1", "#/c#1"];
+        complete.iter().chain(&abandoned).for_each(|file| put(file, old));
+        put("new.narinfo#1", SystemTime::now());
+        drop_abandoned(root, SystemTime::now()).unwrap();
+        for file in complete.iter().chain(&["new.narinfo#1"]) {
+            assert!(root.join(file).is_file(), "{file}");
+        }
+        for file in abandoned {
+            assert!(!root.join(file).exists(), "{file}");
+        }
+    }
 }

@@ -347,9 +347,12 @@ impl Storage {
         let _ = touched.await;
     }
 
-    /// Drops what uploads of servers that were killed have left in a directory: what was not written to for a day.
-    pub(crate) fn drop_abandoned(&self, now: SystemTime) -> Result<(), StorageError> {
-        self.directory.as_ref().map_or(Ok(()), |directory| directory::drop_abandoned(directory, now))
+    /// Drops what servers that were killed have left in a directory: what was not written to for a day.
+    pub(crate) async fn drop_abandoned(&self, now: SystemTime) -> Result<(), StorageError> {
+        let Some(directory) = self.directory.clone() else { return Ok(()) };
+        let failed = |source| StorageError::Read { path: "the directory".into(), source };
+        let dropped = tokio::task::spawn_blocking(move || directory::drop_abandoned(&directory, now)).await;
+        dropped.unwrap_or_else(|error| Err(failed(error.into())))
     }
 }
 

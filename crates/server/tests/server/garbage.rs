@@ -52,6 +52,19 @@ fn only_what_is_pinned_and_what_it_refers_to_stays() {
 }
 
 #[test]
+fn what_a_killed_server_left_goes() {
+    let server = eager();
+    let [narinfo, nar] = ["vjjjypqlg1pgfwnjjbzxr8nd5x41laka.narinfo#1", "nar/x.nar.zst#1"];
+    for file in [narinfo, nar] {
+        std::fs::write(server.data().join(file), "half").unwrap();
+        let file = std::fs::File::options().write(true).open(server.data().join(file)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(3 * 24 * 60 * 60)).unwrap();
+    }
+    assert_eq!(server.send("POST", "/api/v1/gc", b"").status, 200);
+    assert!(server.files().is_empty(), "{:?}", server.files());
+}
+
+#[test]
 fn by_default_what_is_new_stays() {
     let server = Running::with(|options| options.retention.size = Some(0));
     let item = Item::new("thing", b"x", &[]);
