@@ -166,7 +166,7 @@ impl Token {
     }
 }
 
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
     name: TokenName,
@@ -199,12 +199,28 @@ mod hash_text {
 /// scope = "write"
 /// hash = "sha256:…"
 /// ```
-#[derive(Clone, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TokenFile {
     version: u32,
     #[serde(default, rename = "token")]
     tokens: Vec<Entry>,
+}
+
+fn directory_of(path: &Utf8Path) -> &Utf8Path {
+    path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."))
+}
+
+/// What is locked while the file is changed. The file itself won't do, for another one takes its place.
+#[cfg(unix)]
+fn open_lock(directory: &Utf8Path, _: &Utf8Path) -> std::io::Result<std::fs::File> {
+    // Whoever may change the file can open the directory, and no file of one user is in another's way.
+    std::fs::File::open(directory)
+}
+
+#[cfg(not(unix))]
+fn open_lock(_: &Utf8Path, path: &Utf8Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::create(format!("{path}.lock"))
 }
 
 /// Whose file a file of tokens is, after it was written.
@@ -257,12 +273,31 @@ impl TokenFile {
         }
     }
 
+    /// Reads the file, changes it and writes it if it is another one then. Who changes it meanwhile waits: nobody's change
+    /// is lost.
+    pub fn change<T>(
+        path: &Utf8Path,
+        change: impl FnOnce(&mut Self) -> Result<T, TokenError>,
+    ) -> Result<(T, Owner), TokenError> {
+        let directory = directory_of(path);
+        let failed = |source| TokenError::File { action: "lock", path: path.to_owned(), source };
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        let lock = open_lock(directory, path).map_err(failed)?;
+        // Some network file systems have no locks. There, two at once are two at once.
+        let _ = lock.lock();
+        let before = Self::read(path)?;
+        let mut file = before.clone();
+        let changed = change(&mut file)?;
+        let owner = if file == before { Owner::Kept } else { file.write(path)? };
+        Ok((changed, owner))
+    }
+
     /// Writes the file. It gets the owner and the rights of the one that it takes the place of, as far as the system lets
     /// us: a server that runs as another user must still be able to read it. A new one only its owner can read.
     pub fn write(&self, path: &Utf8Path) -> Result<Owner, TokenError> {
         let failed = |source| TokenError::File { action: "write", path: path.to_owned(), source };
         let text = toml::to_string(self).expect("names, scopes and hashes are texts");
-        let directory = path.parent().filter(|parent| !parent.as_str().is_empty()).unwrap_or(Utf8Path::new("."));
+        let directory = directory_of(path);
         std::fs::create_dir_all(directory).map_err(failed)?;
         // Temporary files are made readable for their owner alone.
         let mut file = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
@@ -350,6 +385,31 @@ mod tests {
             use std::os::unix::fs::PermissionsExt as _;
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         }
+    }
+
+    #[test]
+    fn changes_at_once_are_all_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().join("deep/tokens.toml");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    let name: TokenName = format!("token-{number}").parse().unwrap();
+                    TokenFile::change(path, |file| {
+                        // Whoever doesn't wait reads the file now.
+                        std::thread::sleep(std::time::Duration::from_millis(20));
+                        file.add(name, Scope::Read)
+                    })
+                    .unwrap();
+                });
+            }
+        });
+        assert_eq!(TokenFile::read(&path).unwrap().iter().count(), 8);
+        let before = std::fs::metadata(&path).unwrap().modified().unwrap();
+        let unknown = TokenFile::change(&path, |file| Ok(file.remove(&"unknown".parse().unwrap())));
+        assert!(matches!(unknown, Ok((false, Owner::Kept))));
+        assert_eq!(std::fs::metadata(&path).unwrap().modified().unwrap(), before, "nothing was to be changed");
     }
 
     #[test]

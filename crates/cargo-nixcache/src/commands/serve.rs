@@ -355,18 +355,19 @@ fn token(command: &TokenCommand) -> Result<(), ServeCommandError> {
     let wrong = |source| ServeCommandError::Token { source };
     match command {
         TokenCommand::Add { name, scope, tokens } => {
-            let mut file = TokenFile::read(tokens).map_err(wrong)?;
-            let token = file.add(name.clone(), *scope).map_err(wrong)?;
-            tell_owner(file.write(tokens).map_err(wrong)?, tokens);
+            let added = TokenFile::change(tokens, |file| file.add(name.clone(), *scope));
+            let (token, owner) = added.map_err(wrong)?;
+            tell_owner(owner, tokens);
             print(token.reveal());
             Report::new(false, false, None).status("Added", &format!("{name} ({scope}); the token is not shown again"));
         }
         TokenCommand::Remove { name, tokens } => {
-            let mut file = TokenFile::read(tokens).map_err(wrong)?;
-            if !file.remove(name) {
+            let removed = TokenFile::change(tokens, |file| Ok(file.remove(name)));
+            let (was_there, owner) = removed.map_err(wrong)?;
+            if !was_there {
                 return Err(ServeCommandError::NoToken { name: name.clone() });
             }
-            tell_owner(file.write(tokens).map_err(wrong)?, tokens);
+            tell_owner(owner, tokens);
             Report::new(false, false, None).status("Removed", &name.to_string());
         }
         TokenCommand::List { tokens } => {
