@@ -159,12 +159,12 @@ pub(crate) async fn public_keys(State(shared): State<Arc<Shared>>) -> Response {
         version: u32,
         public_keys: Vec<String>,
     }
-    let public_keys = match &shared.signing.key {
+    let public_keys = match &shared.signing_key {
         Some(key) => vec![key.public().to_string()],
         None => {
             let upstreams = shared.proxy.iter().flat_map(|proxy| proxy.keys().iter());
             let keys: std::collections::BTreeSet<_> =
-                shared.signing.trusted_keys.iter().chain(upstreams).map(ToString::to_string).collect();
+                shared.verifier.keys().iter().chain(upstreams).map(ToString::to_string).collect();
             keys.into_iter().collect()
         }
     };

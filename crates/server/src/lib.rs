@@ -33,6 +33,7 @@ mod tls;
 mod token;
 mod upload;
 mod upstream;
+mod verify;
 
 pub use collect::{CollectError, CollectReport};
 pub use location::{Bucket, Location, LocationError};

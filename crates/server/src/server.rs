@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nixcache_core::nix::CacheInfo;
+use nixcache_core::nix::{CacheInfo, SecretKey};
 use tokio::net::TcpListener;
 use tokio::sync::{Mutex, Semaphore, SemaphorePermit, watch};
 
@@ -15,12 +15,13 @@ use crate::error::Refusal;
 use crate::gate::Gate;
 use crate::log::{Event, Sink};
 use crate::metrics::Metrics;
-use crate::options::{Limits, Options, Retention, Signing};
+use crate::options::{Limits, Options, Retention};
 use crate::routes::router;
 use crate::storage::{Storage, StorageError};
 use crate::tls::{Tls, TlsError};
 use crate::token::TokenError;
 use crate::upstream::Proxy;
+use crate::verify::Verifier;
 
 /// How long to wait when no connection can be taken, as when there are no more file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -55,7 +56,10 @@ pub enum ServeError {
 pub(crate) struct Shared {
     pub(crate) storage: Storage,
     pub(crate) access: Access,
-    pub(crate) signing: Signing,
+    /// Of uploads, if they must be signed.
+    pub(crate) verifier: Verifier,
+    /// Signs every narinfo that is uploaded.
+    pub(crate) signing_key: Option<SecretKey>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) retention: Retention,
     pub(crate) limits: Limits,
@@ -103,7 +107,8 @@ impl Server {
         let shared = Shared {
             storage,
             access,
-            signing: options.signing,
+            verifier: Verifier::new(options.signing.trusted_keys),
+            signing_key: options.signing.key,
             proxy,
             retention: options.retention,
             uploads: Semaphore::new(options.limits.uploads),

@@ -231,11 +231,11 @@ async fn take_narinfo(shared: &Shared, claim: NarInfo, (file, found): (NarFile, 
         return Err(Refusal::MissingNar);
     }
     require_references(shared, &narinfo).await?;
-    if !shared.signing.trusted_keys.is_empty() {
-        let verified = shared.signing.trusted_keys.verify(narinfo);
+    if !shared.verifier.keys().is_empty() {
+        let verified = shared.verifier.verify(narinfo).await;
         narinfo = verified.map_err(|source| Refusal::Unverified { source })?.into_inner();
     }
-    if let Some(key) = &shared.signing.key {
+    if let Some(key) = &shared.signing_key {
         narinfo.sign(key);
     }
     if file.packing != Packing::Plain {

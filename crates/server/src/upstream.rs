@@ -24,6 +24,7 @@ use crate::options::Upstreams;
 use crate::server::Shared;
 use crate::storage::StorageError;
 use crate::upload::{compare, take_nar};
+use crate::verify::Verifier;
 
 /// How long an upstream may take to answer with a narinfo. A client waits for it.
 const NARINFO_TIME: Duration = Duration::from_secs(10);
@@ -89,7 +90,7 @@ impl FromStr for UpstreamUrl {
 pub(crate) struct Proxy {
     client: reqwest::Client,
     urls: Vec<UpstreamUrl>,
-    keys: TrustedKeys,
+    verifier: Verifier,
     fetches: Semaphore,
 }
 
@@ -109,12 +110,12 @@ impl Proxy {
         }
         let client = http_client(reqwest::redirect::Policy::limited(5))?;
         let fetches = Semaphore::new(FETCHES);
-        Ok(Some(Self { client, urls: upstreams.urls, keys: upstreams.keys, fetches }))
+        Ok(Some(Self { client, urls: upstreams.urls, verifier: Verifier::new(upstreams.keys), fetches }))
     }
 
     /// The keys that upstreams are believed by.
     pub(crate) fn keys(&self) -> &TrustedKeys {
-        &self.keys
+        self.verifier.keys()
     }
 
     /// The narinfo of the first upstream that has one which is to be believed. An upstream that fails is left out,
@@ -131,7 +132,7 @@ impl Proxy {
                 }
             };
             let (file, url, mut narinfo) = found;
-            if let Some(key) = &shared.signing.key {
+            if let Some(key) = &shared.signing_key {
                 narinfo.sign(key);
             }
             let text = narinfo.to_string();
@@ -162,7 +163,7 @@ impl Proxy {
             }
         }
         let claim = NarInfo::parse(&text, Asked::Hash(hash)).map_err(|source| UpstreamError::NarInfo { source })?;
-        let verified = self.keys.verify(claim).map_err(|source| UpstreamError::Unverified { source })?;
+        let verified = self.verifier.verify(claim).await.map_err(|source| UpstreamError::Unverified { source })?;
         let mut narinfo = Verified::into_inner(verified);
         let file = file_of(&narinfo).ok_or(UpstreamError::Form)?;
         let url = url.join(narinfo.url.as_str()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));

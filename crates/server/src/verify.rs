@@ -1,0 +1,61 @@
+//! Checks signatures, on threads for what blocks: a narinfo can hold many, and whoever uploads it chooses how many. The
+//! threads that serve everybody have something else to do.
+
+use std::sync::Arc;
+
+use nixcache_core::nix::{NarInfo, TrustedKeys, Unverified, Verified};
+use tokio::sync::Semaphore;
+
+/// The keys that narinfos must be signed by, and turns for checking it.
+#[derive(Debug)]
+pub(crate) struct Verifier {
+    keys: Arc<TrustedKeys>,
+    /// As many as there are processors: more at once would only be slower.
+    turns: Arc<Semaphore>,
+}
+
+impl Verifier {
+    pub(crate) fn new(keys: TrustedKeys) -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { keys: Arc::new(keys), turns: Arc::new(Semaphore::new(processors)) }
+    }
+
+    pub(crate) fn keys(&self) -> &TrustedKeys {
+        &self.keys
+    }
+
+    /// Believes `narinfo` if one of its signatures is of a trusted key.
+    pub(crate) async fn verify(&self, narinfo: NarInfo) -> Result<Verified<NarInfo>, Unverified> {
+        let turn = Arc::clone(&self.turns).acquire_owned().await.expect("the semaphore is never closed");
+        let keys = Arc::clone(&self.keys);
+        let verified = tokio::task::spawn_blocking(move || {
+            let verified = keys.verify(narinfo);
+            drop(turn);
+            verified
+        });
+        verified.await.expect("to compare signatures doesn't panic, and nobody ends it")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+    use nixcache_core::nix::{Asked, SecretKey};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_thread_that_asks_goes_on_meanwhile() {
+        let key = SecretKey::generate("cache-1".parse().unwrap(), &[7; 32]);
+        let text = "StorePath: /nix/store/vjjjypqlg1pgfwnjjbzxr8nd5x41laka-x\nURL: nar/x.nar\nCompression: none\n\
+                    NarHash: sha256:04zwf782yjwnh3q6hz5izfd6jyip8kgw6g6yj43fiqhbyhdd0dqw\nNarSize: 120\n";
+        let mut narinfo = NarInfo::parse(text.as_bytes(), Asked::Anything).unwrap();
+        let verifier = Verifier::new([key.public()].into_iter().collect());
+        assert!(verifier.verify(narinfo.clone()).await.is_err());
+        narinfo.sign(&key);
+        let mut verifying = Box::pin(verifier.verify(narinfo));
+        // Another thread has just been told of it. This one would have done all of it by now.
+        assert!(verifying.as_mut().now_or_never().is_none());
+        assert!(verifying.await.is_ok());
+    }
+}
