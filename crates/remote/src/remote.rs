@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use nixcache_core::nix::{NarInfo, SecretKey, Sha256, StorePath, StorePathHash, TrustedKeys, Verified};
 use tokio::runtime::{Handle, Runtime};
+use tokio::sync::watch;
 use url::Url;
 
 use crate::allowance::{Allowance, Budget};
@@ -15,7 +16,7 @@ use crate::event::{Listener, RemoteEvent};
 use crate::fetch::{Decoders, FetchError};
 use crate::network::{self, NetworkOptions};
 use crate::publish::Publisher;
-use crate::set::{Answer, Answers, Member, Trust};
+use crate::set::{Answer, Answers, Member, Trust, Wanted};
 use crate::turns::Turns;
 
 /// Threads for the network. Decompression and unpacking have threads of their own.
@@ -99,8 +100,8 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn ask(&self, path: &StorePath) -> Answers {
-        Answers::ask(&self.members, path, Arc::clone(&self.trust), Arc::clone(&self.listener))
+    pub(crate) fn ask(&self, path: &StorePath, wanted: &Wanted) -> Answers {
+        Answers::ask(&self.members, path, Arc::clone(&self.trust), Arc::clone(&self.listener), wanted)
     }
 
     /// Says which paths will be asked for.
@@ -195,8 +196,9 @@ impl Remote {
     pub fn look_up(&self, paths: &[StorePath]) -> Vec<Result<Option<Found>, FetchError>> {
         let hashes: Vec<_> = paths.iter().map(|path| *path.hash()).collect();
         self.shared.announce(&hashes);
+        let (_until_the_end, wanted) = watch::channel(false);
         let asked = paths.iter().map(|path| async {
-            let mut answers = self.shared.ask(path);
+            let mut answers = self.shared.ask(path, &wanted);
             match answers.next().await {
                 Some(Answer { member, narinfo }) => Ok(Some(Found { narinfo, cache: member.guard.shown.clone() })),
                 None => answers.end().map_or(Ok(None), Err),

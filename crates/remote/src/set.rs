@@ -10,7 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::BoxStream;
 use nixcache_core::nix::{Asked, NarInfo, NarUrl, Sha256, StorePath, StorePathHash, TrustedKeys, Verified};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, Semaphore, watch};
 
 use crate::breaker::{Breaker, Dead, Kind, SIGN_OF_LIFE, Waiting};
 use crate::cache::{Cache, ManyNarInfos, NarSource};
@@ -25,6 +25,8 @@ pub(crate) struct Guard {
     /// The cache as it is shown.
     pub(crate) shown: String,
     breaker: Breaker,
+    /// The same cache in another use: where that is left out, so is this, and its reason was told.
+    other: Option<Arc<Member>>,
     listener: Listener,
     /// Held while the listener is told, so that it knows before anybody acts on it.
     telling: Mutex<()>,
@@ -35,12 +37,17 @@ pub(crate) struct Guard {
 impl Guard {
     pub(crate) fn new(shown: String, listener: Listener, options: &NetworkOptions) -> Self {
         let breaker = Breaker::new(options.errors_allowed);
-        let telling = Mutex::default();
-        Self { shown, breaker, listener, telling, patience: options.patience, request_limit: options.request_limit }
+        let (patience, request_limit) = (options.patience, options.request_limit);
+        Self { shown, breaker, other: None, listener, telling: Mutex::default(), patience, request_limit }
+    }
+
+    /// The same for another use of a cache.
+    pub(crate) fn beside(self, other: Option<Arc<Member>>) -> Self {
+        Self { other, ..self }
     }
 
     pub(crate) fn is_left_out(&self) -> bool {
-        self.breaker.is_open()
+        self.breaker.is_open() || self.other.as_ref().is_some_and(|other| other.guard.is_left_out())
     }
 
     /// The time that one request has.
@@ -63,7 +70,7 @@ impl Guard {
         Ok(value)
     }
 
-    /// Makes the first part of a request: that it went well says nothing yet.
+    /// Makes the first part of a request, or what may be none at all: that it went well says nothing yet.
     async fn begin<T>(
         &self,
         waiting: &mut Waiting,
@@ -96,7 +103,9 @@ impl Guard {
     fn leave_out(&self, error: CacheError) -> CacheError {
         let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.breaker.is_open() {
-            (self.listener)(RemoteEvent::CacheLeftOut { cache: self.shown.clone(), error: Arc::new(error) });
+            if !self.is_left_out() {
+                (self.listener)(RemoteEvent::CacheLeftOut { cache: self.shown.clone(), error: Arc::new(error) });
+            }
             self.breaker.leave_out();
         }
         CacheError::LeftOut
@@ -178,9 +187,16 @@ impl Member {
                     self.guard.sign_of_life();
                 }
             };
-            // Without an answer, each path is asked for by itself: if the cache is dead, that says so.
-            let answer = self.guard.call(&mut waiting, self.cache.narinfos(&batch.hashes, &moved)).await;
-            answer.ok().flatten().unwrap_or_default()
+            let answer = self.guard.begin(&mut waiting, self.cache.narinfos(&batch.hashes, &moved)).await;
+            // Without an answer, each path is asked for by itself: if the cache is dead, that says so. Where none was
+            // asked for, nothing is known of the cache.
+            let answer = answer.ok().flatten();
+            match &answer {
+                Some(found) if !found.is_empty() => drop(self.guard.breaker.note(&waiting, &Ok(()))),
+                Some(_) => self.guard.sign_of_life(),
+                None => {}
+            }
+            answer.unwrap_or_default()
         };
         batch.answers.get_or_init(ask).await.get(hash).cloned()
     }
@@ -256,8 +272,11 @@ pub(crate) struct Answer {
     pub(crate) narinfo: Verified<NarInfo>,
 }
 
-/// The answer of one cache, on its way.
-type Pending = tokio::task::JoinHandle<Result<Option<Bytes>, CacheError>>;
+/// The answer of one cache, on its way. `None` if nobody waits for it any more.
+type Pending = tokio::task::JoinHandle<Option<Result<Option<Bytes>, CacheError>>>;
+
+/// Until when answers are waited for: until this says so, or goes.
+pub(crate) type Wanted = watch::Receiver<bool>;
 
 /// The answers of all caches to one question, in the order of the caches.
 pub(crate) struct Answers {
@@ -273,12 +292,26 @@ pub(crate) struct Answers {
 
 impl Answers {
     /// Asks all caches at once.
-    pub(crate) fn ask(members: &[Arc<Member>], path: &StorePath, trust: Arc<Trust>, listener: Listener) -> Self {
+    pub(crate) fn ask(
+        members: &[Arc<Member>],
+        path: &StorePath,
+        trust: Arc<Trust>,
+        listener: Listener,
+        wanted: &Wanted,
+    ) -> Self {
         let (left_out, open): (Vec<_>, Vec<_>) = members.iter().partition(|member| member.guard.is_left_out());
         let asked = open.into_iter().map(|member| {
-            let (asked, path) = (Arc::clone(member), path.clone());
-            // A task of its own: an answer that isn't needed any more is still read, which keeps its connection.
-            (Arc::clone(member), tokio::spawn(async move { asked.narinfo(&path).await }))
+            let (asked, path, mut wanted) = (Arc::clone(member), path.clone(), wanted.clone());
+            // A task of its own: an answer that isn't needed any more is still read, which keeps its connection. But
+            // not when all fetching has ended: a cache that is silent then would be told of again, as a dead one.
+            let answer = async move {
+                tokio::select! {
+                    biased;
+                    _ = wanted.wait_for(|ended| *ended) => None,
+                    answer = asked.narinfo(&path) => Some(answer),
+                }
+            };
+            (Arc::clone(member), tokio::spawn(answer))
         });
         let pending = asked.collect::<Vec<_>>().into_iter();
         let not_asked = left_out.into_iter().map(|member| member.guard.shown.clone()).collect();
@@ -290,17 +323,17 @@ impl Answers {
         loop {
             let (member, answer) = self.pending.next()?;
             let bytes = match answer.await {
-                Ok(Ok(Some(bytes))) => bytes,
-                Ok(Ok(None)) => continue,
-                Ok(Err(CacheError::LeftOut)) => {
+                Ok(Some(Ok(Some(bytes)))) => bytes,
+                Ok(Some(Ok(None))) => continue,
+                Ok(Some(Err(CacheError::LeftOut))) => {
                     self.not_asked.push(member.guard.shown.clone());
                     continue;
                 }
-                Ok(Err(error)) => {
+                Ok(Some(Err(error))) => {
                     self.error = Some(FetchError::Cache { cache: member.guard.shown.clone(), source: error });
                     continue;
                 }
-                Err(_) => {
+                Ok(None) | Err(_) => {
                     self.error = Some(FetchError::Interrupted);
                     continue;
                 }

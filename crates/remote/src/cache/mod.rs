@@ -40,8 +40,8 @@ pub trait Cache: Send + Sync {
     /// The bytes of the narinfo of a path. Nobody has looked at them.
     fn narinfo<'a>(&'a self, hash: &'a StorePathHash) -> BoxFuture<'a, Result<Option<Bytes>, CacheError>>;
 
-    /// The bytes of the narinfos of many paths, in few requests. `None` if this cache isn't asked like that; a path
-    /// that isn't in the answer has to be asked for by itself. Tells `moved` the number of bytes as they come.
+    /// The bytes of the narinfos of many paths, in few requests. `None` if this cache isn't asked like that, so that
+    /// nothing was sent. A path that isn't in the answer has to be asked for by itself. Tells `moved` the number of bytes as they come.
     fn narinfos<'a>(
         &'a self,
         hashes: &'a [StorePathHash],

@@ -18,6 +18,7 @@ use std::sync::{Arc, mpsc};
 
 use nixcache_core::nix::narinfo::NarInfoError;
 use nixcache_core::nix::{Compression, NarInfo, Sha256, StorePath, Unverified, Verified};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::checked::CheckedNar;
@@ -28,7 +29,7 @@ use crate::allowance::CountedNar;
 use crate::error::CacheError;
 use crate::event::RemoteEvent;
 use crate::remote::{Remote, Shared};
-use crate::set::{Answer, Transfer};
+use crate::set::{Answer, Transfer, Wanted};
 
 /// What comes of fetching one path.
 #[derive(Debug)]
@@ -182,6 +183,8 @@ pub struct Fetching<'r, T> {
     outcomes: mpsc::Receiver<(u64, Outcome<T>)>,
     reports: mpsc::Sender<(u64, Outcome<T>)>,
     under_way: usize,
+    /// Says that no answer is wanted any more.
+    ended: watch::Sender<bool>,
     /// Every running `unpack` holds a copy of the sender.
     running: (mpsc::Sender<()>, mpsc::Receiver<()>),
 }
@@ -203,6 +206,7 @@ impl Remote {
             outcomes,
             reports,
             under_way: 0,
+            ended: watch::Sender::new(false),
             running: mpsc::channel(),
         }
     }
@@ -225,6 +229,7 @@ impl<T: Send + 'static> Fetching<'_, T> {
         let job = Job {
             shared: Arc::clone(self.remote.shared()),
             unpack: Arc::clone(&self.unpack),
+            wanted: self.ended.subscribe(),
             running: self.running.0.clone(),
             tag,
             path,
@@ -260,6 +265,7 @@ impl<T: Send + 'static> Fetching<'_, T> {
                 Some(_) => {
                     // Each of them says that it was interrupted.
                     self.tasks.abort_all();
+                    self.ended.send_replace(true);
                     self.outcomes.recv().ok()
                 }
                 None => self.outcomes.recv().ok(),
@@ -329,6 +335,7 @@ impl<T> Drop for Report<T> {
 struct Job<T> {
     shared: Arc<Shared>,
     unpack: Unpack<T>,
+    wanted: Wanted,
     running: mpsc::Sender<()>,
     tag: u64,
     path: StorePath,
@@ -336,7 +343,7 @@ struct Job<T> {
 
 impl<T: Send + 'static> Job<T> {
     async fn run(self) -> Outcome<T> {
-        let mut answers = self.shared.ask(&self.path);
+        let mut answers = self.shared.ask(&self.path, &self.wanted);
         while let Some(answer) = answers.next().await {
             let (cache, path) = (answer.member.guard.shown.clone(), self.path.clone());
             let compression = &answer.narinfo.compression;

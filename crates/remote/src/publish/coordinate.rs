@@ -78,6 +78,9 @@ impl Coordinator {
         let mut known = BTreeSet::new();
         let is_new = |new: &NewPath| !self.settled.contains_key(new.path.hash()) && known.insert(*new.path.hash());
         let batch: Vec<_> = batch.into_iter().filter(is_new).collect();
+        if batch.is_empty() {
+            return;
+        }
         let hashes: Vec<_> = batch.iter().map(|new| *new.path.hash()).collect();
         let asked = self.shared.publishers.iter().map(|publisher| publisher.missing(&hashes));
         let answers = futures_util::future::join_all(asked).await;
@@ -139,7 +142,7 @@ impl Item {
         let NewPath { path, references, by_content, pack: write } = new;
         let packed = {
             let _permit = packing.acquire().await.expect("it is never closed");
-            if targets.iter().all(|target| target.publisher.is_left_out()) {
+            if targets.iter().all(|target| target.publisher.guard.is_left_out()) {
                 Err(PublishError::Store { source: CacheError::LeftOut })
             } else {
                 let (shared, path) = (Arc::clone(&shared), path.clone());

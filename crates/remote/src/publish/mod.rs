@@ -99,8 +99,6 @@ pub struct PublishReport {
 pub(crate) struct Publisher {
     guard: Guard,
     cache: Arc<dyn WritableCache>,
-    /// The same cache as one that is fetched from. If it is dead there, it isn't tried here.
-    read_too: Option<Arc<Member>>,
     uploads: Semaphore,
     patience: Duration,
 }
@@ -112,23 +110,16 @@ impl Publisher {
         listener: Listener,
         options: &NetworkOptions,
     ) -> Self {
-        let guard = Guard::new(cache.url().to_string(), listener, options);
+        let guard = Guard::new(cache.url().to_string(), listener, options).beside(read_too);
         let uploads = Semaphore::new(options.uploads_at_once);
-        Self { guard, cache, read_too, uploads, patience: options.upload_patience }
+        Self { guard, cache, uploads, patience: options.upload_patience }
     }
 
     pub(crate) fn is_at(&self, url: &CacheUrl) -> bool {
         self.cache.url() == url
     }
 
-    fn is_left_out(&self) -> bool {
-        self.guard.is_left_out() || self.read_too.as_ref().is_some_and(|member| member.guard.is_left_out())
-    }
-
     async fn missing(&self, hashes: &[StorePathHash]) -> Result<BTreeSet<StorePathHash>, CacheError> {
-        if self.is_left_out() {
-            return Err(CacheError::LeftOut);
-        }
         let mut waiting = self.guard.waiting(Kind::Small);
         let missing = self.guard.call(&mut waiting, self.cache.missing(hashes)).await?;
         Ok(missing.into_iter().collect())
@@ -136,9 +127,6 @@ impl Publisher {
 
     async fn store(&self, path: &PackedPath) -> Result<Stored, CacheError> {
         let _permit = self.uploads.acquire().await.expect("it is never closed");
-        if self.is_left_out() {
-            return Err(CacheError::LeftOut);
-        }
         let mut waiting = Waiting::new(Kind::Nar, self.patience, UPLOAD_LIMIT);
         let moved = |_bytes| self.guard.sign_of_life();
         self.guard.call(&mut waiting, self.cache.store(path, &moved)).await

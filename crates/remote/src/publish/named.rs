@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 impl Publisher {
     async fn store_file(&self, name: &str, bytes: Bytes, media_type: &'static str) -> Result<StoredFile, CacheError> {
         let _permit = self.uploads.acquire().await.expect("it is never closed");
-        if self.is_left_out() {
+        if self.guard.is_left_out() {
             return Err(CacheError::LeftOut);
         }
         let mut waiting = Waiting::new(Kind::Nar, PATIENCE.max(self.patience), UPLOAD_LIMIT);

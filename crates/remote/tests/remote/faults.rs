@@ -412,17 +412,42 @@ fn what_is_not_worth_its_time_is_given_up() {
 #[test]
 fn a_cache_that_gave_nothing_when_the_time_is_over_is_left_out() {
     let hole = TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("http://127.0.0.1:{}", hole.local_addr().unwrap().port());
-    let mut options = options(&[&url]);
-    options.publish = options.caches.clone();
+    let address = format!("127.0.0.1:{}", hole.local_addr().unwrap().port());
+    let http = format!("http://{address}");
+    let bucket = format!("s3://bucket?scheme=http&endpoint={address}");
+    // Announced or not, and whether or not that makes one question of them.
+    for (url, announced) in [(&http, 0), (&http, 3), (&http, 30), (&bucket, 30)] {
+        let mut options = options(&[url]);
+        options.publish = options.caches.clone();
+        let watched = Watched::new(options);
+        watched.remote.allow(nixcache_remote::Allowance::new(SHORT, u64::MAX));
+        let mut fetching = watched.remote.fetching(|_, _| Ok(()));
+        fetching.announce(&many()[..announced]);
+        many().into_iter().enumerate().for_each(|(tag, path)| fetching.want(tag as u64, path));
+        let outcomes: Vec<_> = std::iter::from_fn(|| fetching.next()).collect();
+        assert_eq!(outcomes.len(), many().len());
+        drop(fetching);
+        // Nobody waits for it a second time, whose patience is without end here.
+        assert_eq!(watched.publish(&[&Sample::new("other", 1)]).failed.len(), 1);
+        assert_eq!(watched.left_out().len(), 1, "{url} {announced}");
+        assert_eq!(watched.events().len(), 1, "one warning: {url} {announced}");
+    }
+}
+
+#[test]
+fn what_nobody_waits_for_any_more_leaves_no_cache_out() {
+    let memory = Memory::default();
+    // It is alive, and hangs on some questions.
+    let server = memory.serve_with(|request| request.is_get(".narinfo").then(|| Reply::raw("", Then::Hang)));
+    let mut options = options(&[&server.url()]);
+    let patience = Duration::from_secs(3);
+    options.network.patience = patience;
     let watched = Watched::new(options);
     watched.remote.allow(nixcache_remote::Allowance::new(SHORT, u64::MAX));
     let mut fetching = watched.remote.fetching(|_, _| Ok(()));
-    many().into_iter().enumerate().for_each(|(tag, path)| fetching.want(tag as u64, path));
-    let outcomes: Vec<_> = std::iter::from_fn(|| fetching.next()).collect();
-    assert_eq!(outcomes.len(), many().len());
-    drop(fetching);
-    // Nobody waits for it a second time, whose patience is without end here.
-    assert_eq!(watched.publish(&[&Sample::new("other", 1)]).failed.len(), 1);
-    assert_eq!(watched.left_out().len(), 1);
+    fetching.want(0, Sample::new("sample", 1).path);
+    assert!(matches!(fetching.next(), Some((0, Outcome::Failed(FetchError::Ended)))));
+    std::thread::sleep(patience + SHORT);
+    let events = watched.events();
+    assert!(matches!(&events[..], [RemoteEvent::FetchingEnded { .. }]), "one warning: {events:?}");
 }

@@ -59,7 +59,7 @@ struct NarInfoAnswer {
 }
 
 impl Http {
-    /// The narinfos of these, if the server gives them.
+    /// The narinfos of these, if the server gives them: none, if it answers something else. `None` if it isn't asked.
     pub(super) async fn ask_narinfos(
         &self,
         hashes: &[StorePathHash],
@@ -88,7 +88,7 @@ impl Http {
             found.extend(answered);
             left = if is_progress { rest } else { Vec::new() };
         }
-        Ok((!found.is_empty()).then_some(found))
+        Ok(Some(found))
     }
 
     fn question(&self, name: &str, hashes: &[StorePathHash]) -> Result<Request, CacheError> {
