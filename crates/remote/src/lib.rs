@@ -30,7 +30,7 @@ mod set;
 mod turns;
 
 pub use allowance::Allowance;
-pub use cache::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, StoredFile, WritableCache};
+pub use cache::{Cache, ManyNarInfos, NarPieces, PackedPath, Stored, StoredFile, WritableCache};
 pub use cache_url::{CacheUrl, CacheUrlError};
 pub use credentials::{AwsCredentials, AwsKeys, Credentials};
 pub use error::CacheError;

@@ -8,12 +8,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use futures_util::stream::BoxStream;
 use nixcache_core::nix::{Asked, NarInfo, NarUrl, Sha256, StorePath, StorePathHash, TrustedKeys, Verified};
 use tokio::sync::{OnceCell, Semaphore, watch};
 
 use crate::breaker::{Breaker, Dead, Kind, SIGN_OF_LIFE, Waiting};
-use crate::cache::{Cache, ManyNarInfos, NarSource};
+use crate::cache::{Cache, ManyNarInfos, NarPieces};
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
 use crate::event::{Listener, RemoteEvent};
@@ -215,27 +214,16 @@ impl Member {
     }
 
     /// Begins to read a NAR.
-    pub(crate) async fn nar(&self, url: &NarUrl) -> Result<Option<Transfer>, CacheError> {
+    pub(crate) async fn nar(&self, url: &NarUrl) -> Result<Option<Pieces>, CacheError> {
         let mut waiting = self.guard.waiting(Kind::Nar);
-        let source = self.guard.begin(&mut waiting, self.cache.nar(url)).await?;
-        Ok(source.map(|source| match source {
-            NarSource::File(file) => Transfer::File(file),
-            NarSource::Pieces(stream) => Transfer::Pieces(Pieces { stream, waiting }),
-        }))
+        let stream = self.guard.begin(&mut waiting, self.cache.nar(url)).await?;
+        Ok(stream.map(|stream| Pieces { stream, waiting }))
     }
-}
-
-/// A NAR on its way.
-pub(crate) enum Transfer {
-    /// From a file of this machine.
-    File(std::fs::File),
-    /// From elsewhere.
-    Pieces(Pieces),
 }
 
 /// The pieces of a NAR, and the patience that is left for them.
 pub(crate) struct Pieces {
-    stream: BoxStream<'static, Result<Bytes, CacheError>>,
+    stream: NarPieces,
     waiting: Waiting,
 }
 

@@ -21,7 +21,7 @@ use reqwest::header::HeaderValue;
 use serde::{Deserialize, Serialize};
 
 use super::http::{Request, Upload, to_json};
-use super::{Cache, Http, NarSource, PackedPath, StandardCache, Stored, WritableCache};
+use super::{Cache, Http, NarPieces, PackedPath, StandardCache, Stored, WritableCache};
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
 
@@ -144,7 +144,7 @@ impl Cache for Attic {
         self.reading.narinfo(hash)
     }
 
-    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>> {
+    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarPieces>, CacheError>> {
         self.reading.nar(url)
     }
 }

@@ -24,7 +24,7 @@ use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 use super::http::{Request, Upload};
-use super::{Cache, Http, NarSource, PackedPath, StandardCache, Stored, WritableCache};
+use super::{Cache, Http, NarPieces, PackedPath, StandardCache, Stored, WritableCache};
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
 
@@ -205,7 +205,7 @@ impl Cache for Cachix {
         self.reading.narinfo(hash)
     }
 
-    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>> {
+    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarPieces>, CacheError>> {
         self.reading.nar(url)
     }
 }

@@ -16,7 +16,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use nixcache_core::nix::{CacheInfo, NarUrl, StoreDirectory, StorePathHash, cache_info, nar, narinfo};
 use tokio::sync::OnceCell;
 
-use super::{Cache, ManyNarInfos, NarSource, PackedPath, Stored, StoredFile, WritableCache};
+use super::{Cache, ManyNarInfos, NarPieces, PackedPath, Stored, StoredFile, WritableCache};
 use crate::cache_url::CacheUrl;
 use crate::error::CacheError;
 
@@ -32,7 +32,7 @@ pub(crate) trait Files: Send + Sync {
     fn get<'a>(&'a self, name: &'a str, limit: usize) -> BoxFuture<'a, Result<Option<Bytes>, CacheError>>;
 
     /// A large file, in pieces. `url` is what a narinfo says.
-    fn open<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>>;
+    fn open<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarPieces>, CacheError>>;
 
     /// Whether a file is there, and its size if that can be known.
     fn look<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Option<u64>>, CacheError>>;
@@ -170,7 +170,7 @@ impl<F: Files> Cache for StandardCache<F> {
         self.files.narinfos_of(hashes, moved)
     }
 
-    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>> {
+    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarPieces>, CacheError>> {
         self.files.open(url)
     }
 }

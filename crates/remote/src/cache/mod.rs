@@ -52,7 +52,7 @@ pub trait Cache: Send + Sync {
     }
 
     /// The file that a narinfo of this cache leads to, as it is stored: compressed.
-    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>>;
+    fn nar<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarPieces>, CacheError>>;
 }
 
 /// A cache that can be written too. First writer wins: what is there is never replaced.
@@ -97,13 +97,8 @@ pub enum StoredFile {
 /// What a cache says of many paths: the bytes of their narinfos, or that it has none.
 pub type ManyNarInfos = HashMap<StorePathHash, Option<Bytes>>;
 
-/// The file with a NAR, on its way here.
-pub enum NarSource {
-    /// It is on this machine.
-    File(std::fs::File),
-    /// It comes in pieces.
-    Pieces(BoxStream<'static, Result<Bytes, CacheError>>),
-}
+/// The file with a NAR, on its way here in pieces.
+pub type NarPieces = BoxStream<'static, Result<Bytes, CacheError>>;
 
 /// What came of storing a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use object_store::{
 };
 use tokio::io::AsyncReadExt as _;
 
-use super::NarSource;
+use super::NarPieces;
 use super::again::{Again, Open, Opened};
 use super::layout::{Files, NAR_MEDIA_TYPE, plain_name};
 use crate::cache_url::Bucket;
@@ -220,11 +220,8 @@ impl Files for S3 {
         Box::pin(self.read(name, limit))
     }
 
-    fn open<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>> {
-        Box::pin(async move {
-            let pieces = self.pieces(plain_name(url)?).await?;
-            Ok(pieces.map(NarSource::Pieces))
-        })
+    fn open<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarPieces>, CacheError>> {
+        Box::pin(async move { self.pieces(plain_name(url)?).await })
     }
 
     fn look<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<Option<u64>>, CacheError>> {

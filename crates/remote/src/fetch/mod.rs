@@ -29,7 +29,7 @@ use crate::allowance::CountedNar;
 use crate::error::CacheError;
 use crate::event::RemoteEvent;
 use crate::remote::{Remote, Shared};
-use crate::set::{Answer, Transfer, Wanted};
+use crate::set::{Answer, Wanted};
 
 /// What comes of fetching one path.
 #[derive(Debug)]
@@ -374,28 +374,15 @@ impl<T: Send + 'static> Job<T> {
     async fn transfer(&self, answer: Answer) -> Result<(T, u64), Failure> {
         let Answer { member, narinfo } = answer;
         let _turn = self.shared.nars.take(narinfo.nar_size).await;
-        let transfer = member.nar(&narinfo.url).await.map_err(Failure::cache)?;
-        let limit = compressed_limit(&narinfo);
-        match transfer {
-            None => Err(Failure::Transfer(TransferError::Missing)),
-            Some(Transfer::File(file)) => {
-                let file = std::io::BufReader::with_capacity(1 << 17, file.take(limit));
-                self.unpack_on_thread(narinfo, file).await
-            }
-            Some(Transfer::Pieces(pieces)) => {
-                let (sender, reader) = PieceReader::new();
-                let feeding = feed(pieces, &member.guard, sender, limit);
-                let (result, ()) = tokio::join!(self.unpack_on_thread(narinfo, reader), feeding);
-                result
-            }
-        }
+        let pieces = member.nar(&narinfo.url).await.map_err(Failure::cache)?;
+        let pieces = pieces.ok_or(Failure::Transfer(TransferError::Missing))?;
+        let (sender, reader) = PieceReader::new();
+        let feeding = feed(pieces, &member.guard, sender, compressed_limit(&narinfo));
+        let (result, ()) = tokio::join!(self.unpack_on_thread(narinfo, reader), feeding);
+        result
     }
 
-    async fn unpack_on_thread(
-        &self,
-        narinfo: Verified<NarInfo>,
-        compressed: impl std::io::BufRead + Send + 'static,
-    ) -> Result<(T, u64), Failure> {
+    async fn unpack_on_thread(&self, narinfo: Verified<NarInfo>, compressed: PieceReader) -> Result<(T, u64), Failure> {
         let (unpack, running, tag) = (Arc::clone(&self.unpack), self.running.clone(), self.tag);
         let shared = Arc::clone(&self.shared);
         let work = tokio::task::spawn_blocking(move || {

@@ -381,6 +381,29 @@ fn stuck() -> (Server, Vec<StorePath>) {
     (server, samples.into_iter().map(|sample| sample.path).collect())
 }
 
+#[cfg(unix)]
+#[test]
+fn what_is_no_file_in_a_directory_is_not_waited_for() {
+    let sample = Sample::new("sample", 1000);
+    let narinfo = sample.narinfo(nixcache_core::nix::Compression::None, &sample.nar);
+    for (pipe, error) in [(narinfo.url.as_str(), "read the NAR"), (&sample.narinfo_name(), "ask file")] {
+        let cache = tempfile::tempdir().unwrap();
+        std::fs::create_dir(cache.path().join("nar")).unwrap();
+        std::fs::write(cache.path().join(sample.narinfo_name()), narinfo.to_string()).unwrap();
+        let pipe = cache.path().join(pipe);
+        let _ = std::fs::remove_file(&pipe);
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        // Somebody has it open to write, and never writes; who reads it would wait for ever.
+        let writer = std::fs::File::options().read(true).write(true).open(&pipe).unwrap();
+        let (path, url) = (sample.path.clone(), format!("file://{}", cache.path().to_str().unwrap()));
+        let (said, says) = std::sync::mpsc::channel();
+        std::thread::spawn(move || said.send(failed(Watched::of(&[&url]).fetch_one(&path))));
+        let said = says.recv_timeout(Duration::from_secs(60)).expect("it comes to an end");
+        assert!(said.contains(error) && said.contains("not a regular file"), "{said}");
+        drop(writer);
+    }
+}
+
 #[test]
 fn what_is_not_worth_its_time_is_given_up() {
     let (server, paths) = stuck();

@@ -20,7 +20,7 @@ pub(crate) use self::json::to_json;
 pub(crate) use self::request::Request;
 pub(super) use self::request::Upload;
 use super::layout::{Files, NAR_MEDIA_TYPE};
-use super::{ManyNarInfos, NarSource};
+use super::{ManyNarInfos, NarPieces};
 use crate::error::CacheError;
 use crate::network::NetworkOptions;
 
@@ -140,7 +140,7 @@ impl Files for Http {
         })
     }
 
-    fn open<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarSource>, CacheError>> {
+    fn open<'a>(&'a self, url: &'a NarUrl) -> BoxFuture<'a, Result<Option<NarPieces>, CacheError>> {
         Box::pin(async move {
             // Relative or absolute, as narinfos of hosted caches have it. The credential stays here in any case.
             let url = self.url(url.as_str())?;
@@ -150,7 +150,7 @@ impl Files for Http {
             }
             self.check(&response)?;
             plain_encoding(&response)?;
-            Ok(Some(NarSource::Pieces(Resumable::new(self.clone(), url, response).into_pieces())))
+            Ok(Some(Resumable::new(self.clone(), url, response).into_pieces()))
         })
     }
 
