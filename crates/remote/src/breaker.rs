@@ -76,7 +76,12 @@ impl Breaker {
 
     /// Whether the cache has never given anything.
     pub(crate) fn is_silent(&self) -> bool {
-        self.state().last_sign_of_life.is_none()
+        self.last_sign_of_life().is_none()
+    }
+
+    /// When the cache gave something last.
+    pub(crate) fn last_sign_of_life(&self) -> Option<Instant> {
+        self.state().last_sign_of_life
     }
 
     /// The cache gave something.

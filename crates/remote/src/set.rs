@@ -10,6 +10,7 @@ use bytes::Bytes;
 use futures_util::StreamExt as _;
 use nixcache_core::nix::{Asked, NarInfo, NarUrl, Sha256, StorePath, StorePathHash, TrustedKeys, Verified};
 use tokio::sync::{OnceCell, Semaphore, watch};
+use tokio::time::Instant;
 
 use crate::breaker::{Breaker, Dead, Kind, SIGN_OF_LIFE, Waiting};
 use crate::cache::{Cache, ManyNarInfos, NarPieces};
@@ -97,9 +98,13 @@ impl Guard {
         silent
     }
 
+    pub(crate) fn last_sign_of_life(&self) -> Option<Instant> {
+        self.breaker.last_sign_of_life()
+    }
+
     /// Leaves the cache out for the rest of the build. The listener is told before anybody can see it: what comes of
     /// a request never arrives before its reason.
-    fn leave_out(&self, error: CacheError) -> CacheError {
+    pub(crate) fn leave_out(&self, error: CacheError) -> CacheError {
         let _telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.breaker.is_open() {
             if !self.is_left_out() {

@@ -77,7 +77,7 @@ impl Build<'_> {
         };
         describe(build, &collected, report, summary);
         if let Some(publisher) = publisher {
-            let published = timed(&mut summary.seconds.publish, || publisher.finish());
+            let published = timed(&mut summary.seconds.publish, || publisher.finish_build());
             summary.bytes.published = published.bytes;
             caches::tell_published(report, &published);
         }

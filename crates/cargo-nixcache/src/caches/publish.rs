@@ -86,6 +86,12 @@ impl<'a> Publisher<'a> {
         Ok(())
     }
 
+    /// Waits for what a build has left to publish: not long for a cache that has taken nothing yet.
+    pub(crate) fn finish_build(self) -> PublishReport {
+        self.publishing.build_ended();
+        self.finish()
+    }
+
     /// Waits until everything is there.
     pub(crate) fn finish(self) -> PublishReport {
         self.publishing.finish()

@@ -154,6 +154,10 @@ impl WritableCache for Attic {
         Box::pin(self.ask_missing(hashes))
     }
 
+    fn tells_what_is_sent(&self) -> bool {
+        true
+    }
+
     fn store<'a>(
         &'a self,
         path: &'a PackedPath,

@@ -64,6 +64,11 @@ pub(crate) trait Files: Send + Sync {
         media_type: &'static str,
     ) -> BoxFuture<'a, Result<bool, CacheError>>;
 
+    /// Whether making a large file tells of what was sent while it is being sent.
+    fn tells_what_is_sent(&self) -> bool {
+        false
+    }
+
     /// Makes or replaces a large file.
     fn upload<'a>(
         &'a self,
@@ -188,6 +193,10 @@ impl<F: Files> WritableCache for StandardCache<F> {
             let answers: Vec<_> = asked.buffered(self.narinfos_at_once).try_collect().await?;
             Ok(answers.into_iter().filter(|(_, missing)| *missing).map(|(hash, _)| hash).collect())
         })
+    }
+
+    fn tells_what_is_sent(&self) -> bool {
+        self.files.tells_what_is_sent()
     }
 
     fn store<'a>(

@@ -60,6 +60,11 @@ pub trait WritableCache: Cache {
     /// Those of `hashes` that it doesn't have. Asked once for many.
     fn missing<'a>(&'a self, hashes: &'a [StorePathHash]) -> BoxFuture<'a, Result<Vec<StorePathHash>, CacheError>>;
 
+    /// Whether storing a path tells of what was sent while it is being sent, and not only when a large part is through.
+    fn tells_what_is_sent(&self) -> bool {
+        false
+    }
+
     /// Stores a path: its NAR first, what makes it visible last. Tells `moved` the number of bytes as they are sent,
     /// and 0 when something else got ahead.
     fn store<'a>(

@@ -7,6 +7,7 @@
 //! A cache that fails is left out; the others go on, and the build doesn't notice.
 
 mod coordinate;
+mod first;
 mod named;
 mod pack;
 
@@ -20,6 +21,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use self::coordinate::Coordinator;
+use self::first::FirstAnswer;
 use crate::breaker::{Kind, Waiting};
 use crate::cache::{PackedPath, Stored, WritableCache};
 use crate::cache_url::CacheUrl;
@@ -101,6 +103,7 @@ pub(crate) struct Publisher {
     cache: Arc<dyn WritableCache>,
     uploads: Semaphore,
     patience: Duration,
+    first: FirstAnswer,
 }
 
 impl Publisher {
@@ -112,7 +115,8 @@ impl Publisher {
     ) -> Self {
         let guard = Guard::new(cache.url().to_string(), listener, options).beside(read_too);
         let uploads = Semaphore::new(options.uploads_at_once);
-        Self { guard, cache, uploads, patience: options.upload_patience }
+        let first = FirstAnswer::new(options, cache.tells_what_is_sent());
+        Self { guard, cache, uploads, patience: options.upload_patience, first }
     }
 
     pub(crate) fn is_at(&self, url: &CacheUrl) -> bool {
@@ -129,7 +133,18 @@ impl Publisher {
         let _permit = self.uploads.acquire().await.expect("it is never closed");
         let mut waiting = Waiting::new(Kind::Nar, self.patience, UPLOAD_LIMIT);
         let moved = |_bytes| self.guard.sign_of_life();
-        self.guard.call(&mut waiting, self.cache.store(path, &moved)).await
+        let store = self.guard.call(&mut waiting, self.cache.store(path, &moved));
+        let stored = tokio::select! {
+            biased;
+            stored = store => stored,
+            after = self.first.hopeless(&self.guard, path.file_size) => {
+                Err(self.guard.leave_out(CacheError::TimedOut { after }))
+            }
+        };
+        if matches!(stored, Ok(Stored::New)) {
+            self.first.came();
+        }
+        stored
     }
 }
 
@@ -160,6 +175,12 @@ impl Publishing<'_> {
             // The work can only have ended by a panic, which `finish` reports.
             let _ = offers.send(item);
         }
+    }
+
+    /// Says that nobody compiles any more: from now on, publishing is all that is waited for. A cache that has taken
+    /// nothing until then must do so soon.
+    pub fn build_ended(&self) {
+        self.remote.shared().publishers.iter().for_each(|publisher| publisher.first.build_ended());
     }
 
     /// Waits until everything is published, or has failed.

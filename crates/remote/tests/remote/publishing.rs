@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use nixcache_remote::NewPath;
 
-use crate::server::{Memory, Reply};
+use crate::server::{Memory, Reply, Then};
 use crate::support::{SHORT, Sample, Watched, chain, options, publish_options};
 
 /// The order in which things were written, by their endings.
@@ -242,4 +243,51 @@ fn a_server_that_does_not_answer_in_bulk_is_asked_for_each() {
         assert_eq!((report.published, report.failed.len()), (10, 0));
         assert!(server.count("POST", "/api/v1/missing") <= 1, "it isn't asked like this again");
     }
+}
+
+#[test]
+fn a_cache_that_takes_nothing_is_not_waited_for_when_the_build_has_ended() {
+    let memory = Memory::default();
+    // It answers every question, and hangs on whatever is sent to it.
+    let server = memory.serve_with(|request| (request.method == "PUT").then(|| Reply::raw("", Then::Hang)));
+    let mut options = publish_options(&[&server.url()]);
+    // Uploads may take minutes, as far as everything else goes.
+    options.network.patience = Duration::from_secs(3);
+    let watched = Watched::new(options);
+    let samples: Vec<_> = (0..10).map(|number| Sample::new(&format!("sample-{number}"), 1000)).collect();
+    let mut publishing = watched.remote.publishing();
+    samples.iter().for_each(|sample| publishing.offer(sample.new_path()));
+    publishing.build_ended();
+    let report = publishing.finish();
+    assert_eq!((report.published, report.failed.len()), (0, 10));
+    assert_eq!(watched.left_out().len(), 1);
+}
+
+#[test]
+fn a_cache_that_has_taken_something_is_waited_for() {
+    let memory = Memory::default();
+    let slow = Duration::from_secs(6);
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let server = memory.serve_with(move |request| {
+        if request.method == "PUT" && request.target.ends_with(".narinfo") && counted.fetch_add(1, Ordering::SeqCst) > 0
+        {
+            std::thread::sleep(slow);
+        }
+        None
+    });
+    let mut options = publish_options(&[&server.url()]);
+    options.network.patience = slow / 2;
+    let watched = Watched::new(options);
+    let (first, second) = (Sample::new("first", 1000), Sample::new("second", 1000));
+    // The second one is sent when the first was taken.
+    let mut publishing = watched.remote.publishing();
+    publishing.offer(first.new_path());
+    publishing.offer(second.referring_to(&first).new_path());
+    while taken.load(Ordering::SeqCst) < 2 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    publishing.build_ended();
+    let report = publishing.finish();
+    assert_eq!((report.published, report.failed.len()), (2, 0), "{:?}", watched.events());
 }

@@ -203,6 +203,10 @@ impl Files for Http {
         })
     }
 
+    fn tells_what_is_sent(&self) -> bool {
+        true
+    }
+
     fn upload<'a>(
         &'a self,
         name: &'a str,
