@@ -170,6 +170,26 @@ fn a_nar_that_was_changed_is_refused_aloud_and_built() {
 }
 
 #[test]
+fn of_a_nar_with_more_than_was_signed_nothing_stays() {
+    let cache = Cache::new();
+    let (first, second) = (Machine::new(), Machine::new());
+    cache.publishing(&app(&first)).build(&["build"]);
+    // A frame of zstd with seven bytes: the archive ends where it did, and more comes.
+    let frame = b"\x28\xb5\x2f\xfd\x20\x07\x39\x00\x00garbage";
+    for nar in cache.files("zst") {
+        fs::write(&nar, [&fs::read(&nar).unwrap()[..], frame].concat()).unwrap();
+    }
+    let workspace = app(&second);
+    let stored = || ["blobs", "nodes", "tmp"].map(|directory| walk(&second.store().join("v1").join(directory)));
+    // What is known of the machine is kept in any case.
+    workspace.with_env("NIXCACHE_CACHES", "file:///nonexistent/cache").nixcache(&["pull"]).succeed();
+    let before = stored();
+    let outcome = cache.fetching(&workspace, &cache.public_key).nixcache(&["pull"]).succeed();
+    assert!(outcome.stderr.contains("that were signed"), "{outcome}");
+    assert_eq!(stored(), before);
+}
+
+#[test]
 fn a_nar_that_was_cut_short_is_built() {
     let cache = Cache::new();
     let (first, second) = (Machine::new(), Machine::new());

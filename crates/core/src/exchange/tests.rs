@@ -153,6 +153,27 @@ fn an_artifact_travels_whole() {
 }
 
 #[test]
+fn of_a_record_that_is_not_kept_nothing_stays() {
+    let mut nar = packed(&Node::Artifact(Box::new(artifact())));
+    let to = scratch();
+    let files = |directory: &str| {
+        let root = to.lease.store().root().join(directory);
+        ignore::WalkBuilder::new(root)
+            .standard_filters(false)
+            .build()
+            .filter(|entry| entry.as_ref().unwrap().file_type().is_some_and(|kind| kind.is_file()))
+            .count()
+    };
+    // As it is when the NAR turns out to be another one than was signed: all of its files came first.
+    drop(unpack(&to.lease, &key("unit"), &mut nar.as_slice()).unwrap());
+    assert_eq!((files("blobs"), files("tmp")), (0, 0));
+    // And when it has more than the record.
+    nar.extend_from_slice(b"garbage!");
+    unpack(&to.lease, &key("unit"), &mut nar.as_slice()).unwrap_err();
+    assert_eq!((files("blobs"), files("tmp")), (0, 0));
+}
+
+#[test]
 fn names_travel_too() {
     let names = vec![DynamicInput::Variable { name: "CC".to_owned() }];
     let nar = packed(&Node::Names(names.clone()));

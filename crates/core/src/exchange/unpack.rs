@@ -7,7 +7,7 @@ use crate::artifact::{ArtifactFile, UnitArtifact};
 use crate::digest::Key;
 use crate::nix::nar::{Event, NarError, NarLimits, NarReader};
 use crate::session::trie::Node;
-use crate::store::{BlobRef, Lease, NewNode, PutNode, StoreError, StreamError};
+use crate::store::{BlobRef, Lease, NewNode, PutNode, StagedBlobs, StoreError, StreamError};
 
 use super::manifest::{FILES, LIMIT, Manifest, NAME, SCHEMA};
 
@@ -65,12 +65,14 @@ pub enum UnpackError {
     },
 }
 
-/// A record that was read whole, and whose files are in the store. Nobody sees it before it is kept.
+/// A record that was read whole, and whose files lie ready beside the store. Neither is in the store before it is kept;
+/// if it isn't, nothing is left of it.
 #[derive(Debug)]
 pub struct Unpacked {
     key: Key,
     label: String,
     node: Node,
+    files: StagedBlobs,
 }
 
 impl Unpacked {
@@ -79,9 +81,10 @@ impl Unpacked {
         &self.node
     }
 
-    /// Makes the record visible. Whoever calls this knows that the NAR it came from is one that a trusted key has
-    /// signed. A record that is there already stays.
-    pub fn keep(&self, lease: &Lease) -> Result<PutNode, StoreError> {
+    /// Puts the files into the store, and makes the record visible. Whoever calls this knows that the NAR it came from is
+    /// one that a trusted key has signed. A record that is there already stays.
+    pub fn keep(self, lease: &Lease) -> Result<PutNode, StoreError> {
+        lease.keep_staged(self.files)?;
         let payload = serde_json::to_vec(&self.node).expect("a record holds only texts, numbers and lists");
         let (kind, blobs): (_, Vec<BlobRef>) = match &self.node {
             Node::Artifact(artifact) => ("unit", artifact.files.iter().map(|file| file.blob).collect()),
@@ -92,9 +95,10 @@ impl Unpacked {
     }
 }
 
-/// Reads the record `key` from a NAR, and puts its files into the store: the content alone, which means nothing to
-/// anybody before the record is kept. All of `nar` is read.
+/// Reads the record `key` from a NAR, and puts its files beside the store: whether the NAR is the one that was signed is
+/// known when all of it was read. All of `nar` is read.
 pub fn unpack(lease: &Lease, key: &Key, nar: &mut dyn Read) -> Result<Unpacked, UnpackError> {
+    let mut staged = StagedBlobs::default();
     let mut reader = Reader { key: *key, nar: NarReader::new(nar, NarLimits::default()) };
     reader.begin_directory("")?;
     let Some(name) = reader.entry("")?.filter(|name| name == NAME) else {
@@ -108,7 +112,7 @@ pub fn unpack(lease: &Lease, key: &Key, nar: &mut dyn Read) -> Result<Unpacked, 
                 return Err(UnpackError::Contradiction { key: *key });
             }
             match reader.entry("")? {
-                Some(name) if name == FILES => reader.files(lease, &artifact.files)?,
+                Some(name) if name == FILES => reader.files(lease, &mut staged, &artifact.files)?,
                 other => return Err(reader.other(other.as_deref().unwrap_or(FILES))),
             }
         }
@@ -117,7 +121,7 @@ pub fn unpack(lease: &Lease, key: &Key, nar: &mut dyn Read) -> Result<Unpacked, 
         return Err(reader.other(&name));
     }
     reader.end()?;
-    Ok(Unpacked { key: manifest.key, label: manifest.label, node: manifest.node })
+    Ok(Unpacked { key: manifest.key, label: manifest.label, node: manifest.node, files: staged })
 }
 
 /// Whether the paths stay inside, and the digest that dependents are pinned to is that of the files.
@@ -192,7 +196,7 @@ impl Reader<'_> {
     }
 
     /// Reads the tree of files, which must be those of the manifest, each exactly once.
-    fn files(&mut self, lease: &Lease, files: &[ArtifactFile]) -> Result<(), UnpackError> {
+    fn files(&mut self, lease: &Lease, staged: &mut StagedBlobs, files: &[ArtifactFile]) -> Result<(), UnpackError> {
         let mut expected: BTreeMap<&str, BlobRef> = files.iter().map(|file| (file.path.as_str(), file.blob)).collect();
         self.begin_directory(FILES)?;
         let mut open: Vec<String> = Vec::new();
@@ -212,7 +216,8 @@ impl Reader<'_> {
                     let Some(blob) = blob.filter(|blob| blob.executable == executable && blob.size == size) else {
                         return Err(self.other(&path));
                     };
-                    lease.insert_stream(&blob, &mut contents).map_err(|source| UnpackError::Content { key, source })?;
+                    let read = lease.stage_stream(staged, &blob, &mut contents);
+                    read.map_err(|source| UnpackError::Content { key, source })?;
                 }
                 _ => return Err(self.other(&path)),
             }

@@ -37,5 +37,5 @@ pub use node::{NewNode, Node};
 pub use pins::PinName;
 pub use platform::FIXED_MTIME_SECONDS;
 pub use records::PutNode;
-pub use stream::StreamError;
+pub use stream::{StagedBlobs, StreamError};
 pub use verify::{VerifyEvent, VerifyReport};

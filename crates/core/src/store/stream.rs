@@ -1,12 +1,15 @@
 //! Blobs as streams: what arrives from a cache goes in, what is published comes out, and neither is ever held
-//! whole in memory.
+//! whole in memory. What isn't known to be right as a whole yet waits below `tmp/`, where nobody looks.
 
-use std::fs::File;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{self, Read, Write};
+
+use camino::Utf8PathBuf;
 
 use super::blob::BlobRef;
 use super::error::StoreError;
-use super::lease::Lease;
+use super::lease::{Lease, with_parent};
 use super::platform;
 use crate::digest::ContentDigest;
 
@@ -37,24 +40,39 @@ pub enum StreamError {
 }
 
 impl Lease {
-    /// Keeps what `content` holds, which must be `blob`: as long as that, and with that digest. The whole of it is
-    /// read, also if the store has the blob already. Nothing is visible before the digest is known to be right.
-    pub fn insert_stream(&self, blob: &BlobRef, content: &mut dyn Read) -> Result<(), StreamError> {
+    /// Reads what `content` holds, which must be `blob`: as long as that, and with that digest. The whole of it is read,
+    /// also if the store, or `staged`, has the blob already. It becomes one of `staged`, and is not in the store yet.
+    pub fn stage_stream(
+        &self,
+        staged: &mut StagedBlobs,
+        blob: &BlobRef,
+        content: &mut dyn Read,
+    ) -> Result<(), StreamError> {
         self.check_writable()?;
-        if self.has_blob(blob)? {
+        if staged.files.contains_key(blob) || self.has_blob(blob)? {
             return copy_checked(blob, content, &mut io::sink(), &|error| StreamError::Read {
                 blob: *blob,
                 source: error,
             });
         }
-        let path = self.layout().blob(blob);
-        let added = self.write_new(&path, |temporary| {
-            let failed = |error| StoreError::io("write", temporary, error);
-            let mut file = platform::create_new(temporary, blob.executable).map_err(failed)?;
-            copy_checked(blob, content, &mut file, &|error| StreamError::Store(failed(error)))?;
-            platform::stamp(temporary).map_err(|error| StreamError::Store(failed(error)))
-        })?;
-        self.count(&path, added);
+        let temporary = self.layout().temporary();
+        // Before it is made, so that it goes whatever happens.
+        staged.files.insert(*blob, temporary.clone());
+        let failed = |error| StoreError::io("write", &temporary, error);
+        let mut file = platform::create_new(&temporary, blob.executable).map_err(failed)?;
+        copy_checked(blob, content, &mut file, &|error| StreamError::Store(failed(error)))?;
+        platform::stamp(&temporary).map_err(|error| StreamError::Store(failed(error)))
+    }
+
+    /// Keeps what was staged: from now on it is in the store.
+    pub fn keep_staged(&self, mut staged: StagedBlobs) -> Result<(), StoreError> {
+        while let Some((blob, temporary)) = staged.files.first_key_value() {
+            let path = self.layout().blob(blob);
+            let added = with_parent(&path, || platform::publish_new(temporary, &path))
+                .map_err(|error| StoreError::io("write", &path, error))?;
+            staged.files.pop_first();
+            self.count(&path, added);
+        }
         Ok(())
     }
 
@@ -66,6 +84,21 @@ impl Lease {
         }
         let path = self.layout().blob(blob);
         File::open(&path).map_err(|error| StoreError::io("open", &path, error))
+    }
+}
+
+/// Blobs that lie ready beside the store, for when everything that they came with is known to be right. What isn't kept
+/// goes with this.
+#[derive(Debug, Default)]
+pub struct StagedBlobs {
+    /// Where each of them lies.
+    files: BTreeMap<BlobRef, Utf8PathBuf>,
+}
+
+impl Drop for StagedBlobs {
+    fn drop(&mut self) {
+        // What can't be removed is rubbish that garbage collection finds.
+        self.files.values().for_each(|path| drop(fs::remove_file(path)));
     }
 }
 
