@@ -141,7 +141,16 @@ fn nothing_is_believed_that_no_trusted_key_has_signed() {
         let outcome = cache.fetching(&workspace, key).build(&["build"]);
         assert_eq!(fetched(&outcome), 0, "{outcome}");
         assert_eq!(outcome.units().restored, 0, "{outcome}");
-        assert_eq!(outcome.stderr.contains("signature"), key == forged, "{outcome}");
+        // One warning, which says what is wrong; for a key that isn't trusted, what to do.
+        let said = match key {
+            key if key == forged => "wrong signature",
+            _ => "is not trusted",
+        };
+        assert!(outcome.stderr.contains(said), "{outcome}");
+        if key != forged {
+            assert_eq!(outcome.stderr.matches("warning").count(), 1, "{outcome}");
+            assert!(outcome.stderr.contains(&format!("cargo nixcache use {}", cache.url())), "{outcome}");
+        }
     }
     assert_eq!(workspace.run_output("debug/app"), "hello 7\n");
 }
@@ -201,8 +210,34 @@ fn a_nar_that_was_cut_short_is_built() {
     let workspace = app(&second);
     let outcome = cache.fetching(&workspace, &cache.public_key).build(&["build"]);
     assert_eq!(outcome.units().restored, 0, "{outcome}");
+    assert!(outcome.stderr.contains("warning"), "{outcome}");
     assert_eq!(workspace.run_output("debug/app"), "hello 7\n");
     workspace.nixcache(&["verify"]).succeed();
+}
+
+#[test]
+fn what_can_not_be_used_of_a_cache_is_said_once() {
+    let cache = Cache::new();
+    let (first, second) = (Machine::new(), Machine::new());
+    cache.publishing(&app(&first)).build(&["build"]);
+    let workspace = app(&second);
+    let change = |line: &str, to: &str| {
+        for narinfo in cache.files("narinfo") {
+            let text = fs::read_to_string(&narinfo).unwrap();
+            let changed = text.lines().map(|old| if old.starts_with(line) { to } else { old });
+            let lines: Vec<_> = changed.filter(|line| !line.is_empty()).collect();
+            fs::write(&narinfo, lines.join("\n") + "\n").unwrap();
+        }
+    };
+    for (line, to, said) in [
+        ("Compression: ", "Compression: xz", "its compression xz is not one that can be read"),
+        ("Sig: ", "", "it has no signature"),
+    ] {
+        change(line, to);
+        let outcome = cache.fetching(&workspace, &cache.public_key).nixcache(&["pull"]).succeed();
+        assert_eq!(outcome.stderr.matches("warning").count(), 1, "{outcome}");
+        assert!(outcome.stderr.contains(said), "{outcome}");
+    }
 }
 
 #[test]

@@ -4,23 +4,24 @@ mod fetch;
 mod hints;
 mod publish;
 mod sets;
+mod teller;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use camino::Utf8Path;
 use nixcache_core::environment::Environment;
 use nixcache_core::nix::signature::KeyError;
 use nixcache_core::nix::{SecretKey, Sha256, StorePath};
 use nixcache_remote::{
-    CacheUrl, Credentials, Netrc, NetworkOptions, Proxies, PublishReport, Remote, RemoteError, RemoteEvent,
-    RemoteOptions, TransferError, certificate_file,
+    CacheUrl, Credentials, Netrc, NetworkOptions, Proxies, PublishReport, Remote, RemoteError, RemoteOptions,
+    certificate_file,
 };
 
 pub(crate) use fetch::Fetch;
 pub(crate) use publish::{Publisher, artifact};
 pub(crate) use sets::BuildSet;
 
+use self::teller::Teller;
 use crate::report::{Report, bytes, chain};
 use crate::settings::CacheSettings;
 
@@ -94,7 +95,7 @@ pub(crate) fn open_pinned(
         credentials,
         network,
     };
-    let teller = Teller { report, told: AtomicUsize::new(0) };
+    let teller = Teller::new(report);
     Ok(Some(Remote::new(options, move |event| teller.tell(&event))?))
 }
 
@@ -135,60 +136,6 @@ pub(crate) fn tell_published(report: &Report, published: &PublishReport) {
     }
     if !published.failed.is_empty() {
         report.warning(&format!("{} records could not be published (`--verbose` says why)", published.failed.len()));
-    }
-}
-
-/// Tells the user what happened on the way.
-struct Teller {
-    report: Report,
-    told: AtomicUsize,
-}
-
-impl Teller {
-    /// A cache that is broken throughout has said enough after these.
-    const WARNINGS: usize = 5;
-
-    fn tell(&self, event: &RemoteEvent) {
-        match event {
-            RemoteEvent::CacheLeftOut { cache, error } => {
-                self.report.warning(&format!("the cache {cache} is left out of this build: {}", chain(error)));
-            }
-            RemoteEvent::FetchingEnded { after } => {
-                let seconds = after.as_secs_f64();
-                let text =
-                    format!("fetching was slower than compiling, and ended after {seconds:.1} s: the rest is built");
-                self.report.warning(&text);
-            }
-            RemoteEvent::NotTrusted { cache, path, error } if error.is_tampering() => {
-                self.warn(&format!("{cache} has {path} with a wrong signature: {}", chain(error)));
-            }
-            RemoteEvent::NotTrusted { cache, path, error } => {
-                self.report.detail("Not trusted", &format!("{path} of {cache}: {}", chain(error)));
-            }
-            RemoteEvent::BadNarInfo { cache, path, error } => {
-                self.warn(&format!("{cache} has no usable narinfo for {path}: {}", chain(error)));
-            }
-            RemoteEvent::BadNar { cache, path, error } => match **error {
-                // The connection broke, and was given up.
-                TransferError::Cache { .. } => {
-                    self.report.detail("Not fetched", &format!("{path} of {cache}: {}", chain(error)));
-                }
-                _ => self.warn(&format!("{cache} has {path} not as it was signed: {}", chain(error))),
-            },
-            RemoteEvent::UnsupportedCompression { cache, path, compression } => {
-                let text = format!("{path} of {cache}: its compression {compression} is not one that can be read");
-                self.report.detail("Not fetched", &text);
-            }
-            other => self.report.detail("Cache", &format!("{other:?}")),
-        }
-    }
-
-    fn warn(&self, text: &str) {
-        match self.told.fetch_add(1, Ordering::Relaxed) {
-            told if told < Self::WARNINGS => self.report.warning(text),
-            Self::WARNINGS => self.report.warning("there is more of this kind; `--verbose` shows it"),
-            _ => self.report.detail("Not fetched", text),
-        }
     }
 }
 
