@@ -138,6 +138,23 @@ fn signatures_that_nobody_trusted_made_do_no_harm_beside_a_good_one() {
 }
 
 #[test]
+fn of_many_signatures_under_a_trusted_name_the_first_are_looked_at() {
+    let bad = Signature::new(key().name().clone(), [7; 64]);
+    let strange = Signature::new("other-1".parse().unwrap(), [7; 64]);
+    let good = key().sign(narinfo().fingerprint().as_bytes());
+    for (before, is_believed) in [(0, true), (15, true), (16, false), (10_000, false)] {
+        let mut signed = narinfo();
+        // Those of others cost nothing, and don't count.
+        signed.signatures = vec![strange.clone(); 1000];
+        signed.signatures.extend(vec![bad.clone(); before]);
+        signed.signatures.push(good.clone());
+        let verified = trusting(&key()).verify(signed);
+        assert_eq!(verified.is_ok(), is_believed, "{before}");
+        assert!(verified.err().is_none_or(|error| error.is_tampering()), "{before}");
+    }
+}
+
+#[test]
 fn a_narinfo_without_signature_is_not_believed() {
     let error = trusting(&key()).verify(narinfo()).unwrap_err();
     assert_eq!(error, Unverified::Unsigned { path: narinfo().store_path });
