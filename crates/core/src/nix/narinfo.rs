@@ -10,7 +10,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use super::hash::{Sha256, Sha256Error};
-use super::signature::{KeyError, SecretKey, Signature};
+use super::signature::{SecretKey, Signature};
 use super::store_path::{StorePath, StorePathError, StorePathHash};
 
 /// The largest file that is read: room for ten thousand references.
@@ -75,13 +75,6 @@ pub enum NarInfoError {
         /// What is wrong with it.
         #[source]
         source: StorePathError,
-    },
-    /// A signature is none.
-    #[error("read a narinfo: Sig is not a signature")]
-    Signature {
-        /// What is wrong with it.
-        #[source]
-        source: KeyError,
     },
     /// A text is empty, or has spaces or control characters where it must not.
     #[error("read a narinfo: {field} is not a plain text")]
@@ -281,7 +274,7 @@ pub struct NarInfo {
     pub references: BTreeSet<StorePath>,
     /// The derivation that made it. Not signed.
     pub deriver: Option<StorePath>,
-    /// Who signed it.
+    /// Who signed it. Without those that are no signatures of Ed25519.
     pub signatures: Vec<Signature>,
     /// What its path is named by, if by its content. Not signed.
     pub content_address: Option<ContentAddress>,
@@ -396,8 +389,10 @@ impl Fields {
                 };
                 set(&mut self.deriver, deriver, "Deriver")
             }
+            // One of another kind is passed over, as Nix passes over what it has no key for: it vouches for nothing,
+            // and doesn't speak against those beside it.
             "Sig" => {
-                self.signatures.push(value.parse().map_err(|source| NarInfoError::Signature { source })?);
+                self.signatures.extend(value.parse::<Signature>());
                 Ok(())
             }
             "CA" if value.is_empty() => Ok(()),
