@@ -116,7 +116,7 @@ pub enum CacheError {
         key: String,
         /// What went wrong.
         #[source]
-        source: object_store::Error,
+        source: BucketError,
     },
     /// A server answers with something else than its API says.
     #[error("read the answer of {address}")]
@@ -149,6 +149,39 @@ pub enum CacheError {
     /// The cache was left out earlier in this build.
     #[error("use the cache: it is left out for the rest of this build")]
     LeftOut,
+}
+
+/// Characters of a server's text that are shown.
+const SHOWN: usize = 500;
+
+/// What went wrong with a bucket, in one line: what its server says is a stranger's text, so it is cut off, and holds
+/// nothing that a terminal obeys.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{text}")]
+pub struct BucketError {
+    text: String,
+}
+
+impl From<object_store::Error> for BucketError {
+    fn from(error: object_store::Error) -> Self {
+        // Its text holds those of all its causes already.
+        Self { text: one_line(&error.to_string()) }
+    }
+}
+
+/// The beginning of a text, in one line of visible characters.
+fn one_line(text: &str) -> String {
+    // Also what changes the direction of the text, or isn't seen at all.
+    let unseen = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+    };
+    let words = text.split(|c: char| c.is_whitespace() || unseen(c)).filter(|word| !word.is_empty());
+    let line = words.collect::<Vec<_>>().join(" ");
+    match line.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line,
+    }
 }
 
 /// What an error says of the cache that it came from.
@@ -196,5 +229,17 @@ impl CacheError {
             Self::StoreDirectory { .. } => Some("only caches for /nix/store can be used"),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_stranger_says_is_one_short_line() {
+        assert_eq!(one_line("a\r\n\u{1b}[31mred\u{202e}\u{9b}b\0 \u{2028} c"), "a [31mred b c");
+        assert_eq!(one_line(&"ä".repeat(1000)), format!("{}…", "ä".repeat(SHOWN)));
+        assert_eq!(one_line(&"a\n".repeat(100)).len(), 199);
     }
 }

@@ -33,7 +33,7 @@ pub use allowance::Allowance;
 pub use cache::{Cache, ManyNarInfos, NarPieces, PackedPath, Stored, StoredFile, WritableCache};
 pub use cache_url::{CacheUrl, CacheUrlError};
 pub use credentials::{AwsCredentials, AwsKeys, Credentials};
-pub use error::CacheError;
+pub use error::{BucketError, CacheError};
 pub use event::RemoteEvent;
 pub use fetch::{FetchError, FetchedPath, Fetching, Outcome, TransferError};
 pub use introduction::{Introduction, IntroductionError, introduce};

@@ -12,11 +12,14 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::BoxStream;
 use nixcache_core::nix::NarUrl;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
-use object_store::client::{HttpClient, HttpConnector};
+use object_store::client::{
+    HttpClient, HttpConnector, HttpError, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
+};
 use object_store::{
     Attribute, Attributes, BackoffConfig, ClientOptions, Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _,
     PutMode, PutMultipartOptions, PutOptions, RetryConfig, WriteMultipart,
 };
+use reqwest::Method;
 use tokio::io::AsyncReadExt as _;
 
 use super::NarPieces;
@@ -37,6 +40,9 @@ const PART: usize = 8 << 20;
 /// Parts of one file under way at once.
 const PARTS_AT_ONCE: usize = 4;
 
+/// Bytes of an answer that is no object. `object_store` takes them into memory, all of them.
+const ANSWER_LIMIT: usize = 64 * 1024;
+
 /// The objects of a bucket.
 pub(crate) struct S3 {
     store: AmazonS3,
@@ -44,13 +50,46 @@ pub(crate) struct S3 {
 }
 
 /// Gives `object_store` our client.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OurClient(reqwest::Client);
 
 impl HttpConnector for OurClient {
     fn connect(&self, _options: &ClientOptions) -> object_store::Result<HttpClient> {
-        Ok(HttpClient::new(self.0.clone()))
+        Ok(HttpClient::new(self.clone()))
     }
+}
+
+impl HttpService for OurClient {
+    fn call<'s, 'f>(&'s self, request: HttpRequest) -> BoxFuture<'f, Result<HttpResponse, HttpError>>
+    where
+        's: 'f,
+        Self: 'f,
+    {
+        Box::pin(async move {
+            let is_get = request.method() == Method::GET;
+            let response = self.0.call(request).await?;
+            // What is read of an object is bounded by who reads it.
+            if is_get && response.status().is_success() {
+                return Ok(response);
+            }
+            let (parts, body) = response.into_parts();
+            let text = beginning(body.bytes_stream()).await?;
+            Ok(HttpResponse::from_parts(parts, HttpResponseBody::from(text)))
+        })
+    }
+}
+
+/// The beginning of an answer, as text.
+async fn beginning(mut pieces: BoxStream<'static, Result<Bytes, HttpError>>) -> Result<String, HttpError> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = pieces.next().await {
+        let piece = piece?;
+        bytes.extend_from_slice(&piece[..piece.len().min(ANSWER_LIMIT - bytes.len())]);
+        if bytes.len() == ANSWER_LIMIT {
+            break;
+        }
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 impl S3 {
@@ -203,7 +242,7 @@ fn failed(key: &str, error: Error) -> CacheError {
     match error {
         Error::PermissionDenied { .. } => CacheError::Forbidden { address: key.to_owned() },
         Error::Unauthenticated { .. } => CacheError::Unauthorized { address: key.to_owned() },
-        source => CacheError::Bucket { key: key.to_owned(), source },
+        source => CacheError::Bucket { key: key.to_owned(), source: source.into() },
     }
 }
 
@@ -264,5 +303,20 @@ impl Files for S3 {
         moved: &'a (dyn Fn(u64) + Send + Sync),
     ) -> BoxFuture<'a, Result<(), CacheError>> {
         Box::pin(self.write(name, file, size, moved))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_without_end_is_not_read_to_its_end() {
+        let endless = stream::repeat_with(|| Ok(Bytes::from(vec![b'x'; 1000]))).boxed();
+        assert_eq!(beginning(endless).await.unwrap().len(), ANSWER_LIMIT);
+        let short = stream::iter([Ok(Bytes::from("<Error>\u{e4}")), Ok(Bytes::from_static(b"\xff"))]).boxed();
+        assert_eq!(beginning(short).await.unwrap(), "<Error>\u{e4}\u{fffd}");
     }
 }

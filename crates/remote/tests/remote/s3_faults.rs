@@ -79,3 +79,15 @@ fn what_gets_no_answer_is_asked_for_again() {
         assert!(reader.events().is_empty(), "{:?}", reader.events());
     }
 }
+
+#[test]
+fn what_a_store_says_is_shown_once_and_obeyed_by_no_terminal() {
+    let body = format!("<Error>\u{1b}[2J\r\nwarning: \u{202e}{}</Error>", "long ".repeat(100_000));
+    let server = crate::server::Server::new(move |_| crate::server::Reply::with(500, &[], body.as_bytes()));
+    let url = format!("s3://bucket?scheme=http&endpoint=127.0.0.1:{}", server.port);
+    let watched = Watched::new(options(&[&url]));
+    let said = crate::support::failed(watched.fetch_one(&Sample::new("sample", 1).path));
+    assert!(said.contains("<Error>") && said.contains("500"), "{said}");
+    assert_eq!(said.matches("<Error>").count(), 1, "{said}");
+    assert!(said.len() < 1000 && !said.chars().any(|c| c.is_control() || c == '\u{202e}'), "{said:?}");
+}
