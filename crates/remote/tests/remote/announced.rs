@@ -91,6 +91,24 @@ fn what_is_left_of_an_answer_is_asked_for_again() {
 }
 
 #[test]
+fn answers_to_one_question_are_bounded_together() {
+    let (memory, samples) = cache(60);
+    // One path an answer: it is asked again, but not sixty times.
+    let server = serve(&memory, honest(1));
+    assert_all_come(&server, &samples);
+    let asked = server.count("POST", QUESTION);
+    assert!((2..=20).contains(&asked), "{asked}");
+    // Much in each of them: less often.
+    let server = serve(&memory, |memory, request| {
+        let mut answer = answer(memory, request, 1);
+        answer["more"] = Value::from("x".repeat(7 << 20));
+        Reply::with(200, &[], answer.to_string().as_bytes())
+    });
+    assert_all_come(&server, &samples);
+    assert_eq!(server.count("POST", QUESTION), 4);
+}
+
+#[test]
 fn few_paths_and_those_that_nobody_wants_are_no_question() {
     let (memory, samples) = cache(3);
     let server = serve(&memory, honest(usize::MAX));

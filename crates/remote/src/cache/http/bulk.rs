@@ -12,11 +12,13 @@
 //! nothing, and a narinfo counts by its signature, whichever way it came.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 
 use bytes::Bytes;
-use nixcache_core::nix::StorePathHash;
+use nixcache_core::nix::{StorePathHash, narinfo};
 use reqwest::{Method, StatusCode};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::super::ManyNarInfos;
 use super::Http;
@@ -36,8 +38,15 @@ const BYTES_A_PATH: usize = 48;
 /// Bytes in an answer besides.
 const BYTES: usize = 1024;
 
-/// Bytes in an answer with narinfos: what our own server gives in one, and room for what makes JSON of it.
+/// Bytes in all answers with narinfos to one question: what our own server gives in one answer, and room for what makes
+/// JSON of it.
 const NARINFO_BYTES: usize = 24 << 20;
+
+/// How often is asked for what was left of an answer.
+const ROUNDS: usize = 16;
+
+/// Entries in a list of an answer. No question has as many paths.
+const ENTRIES: usize = 1024;
 
 #[derive(Serialize)]
 struct Question {
@@ -47,15 +56,74 @@ struct Question {
 #[derive(Deserialize)]
 struct Answer {
     version: u32,
+    #[serde(deserialize_with = "hashes")]
     missing: Vec<String>,
 }
 
 #[derive(Deserialize)]
 struct NarInfoAnswer {
     version: u32,
+    #[serde(deserialize_with = "texts")]
     narinfos: BTreeMap<String, String>,
+    #[serde(deserialize_with = "hashes")]
     missing: Vec<String>,
+    #[serde(deserialize_with = "hashes")]
     left: Vec<String>,
+}
+
+/// A list of hashes that is no longer than it can be: many small entries take more memory than their bytes.
+fn hashes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    struct Hashes;
+
+    impl<'de> Visitor<'de> for Hashes {
+        type Value = Vec<String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "a list of at most {ENTRIES} hashes")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut hashes = Vec::new();
+            while let Some(hash) = list.next_element()? {
+                if hashes.len() == ENTRIES {
+                    return Err(A::Error::invalid_length(ENTRIES + 1, &self));
+                }
+                hashes.push(hash);
+            }
+            Ok(hashes)
+        }
+    }
+
+    deserializer.deserialize_seq(Hashes)
+}
+
+/// The texts of narinfos, without those that are larger than such a file can be.
+fn texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, String>, D::Error> {
+    struct Texts;
+
+    impl<'de> Visitor<'de> for Texts {
+        type Value = BTreeMap<String, String>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "at most {ENTRIES} narinfos by hash")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let (mut texts, mut entries) = (BTreeMap::new(), 0);
+            while let Some((hash, text)) = list.next_entry::<String, String>()? {
+                if entries == ENTRIES {
+                    return Err(A::Error::invalid_length(ENTRIES + 1, &self));
+                }
+                entries += 1;
+                if text.len() <= narinfo::SIZE_LIMIT {
+                    texts.insert(hash, text);
+                }
+            }
+            Ok(texts)
+        }
+    }
+
+    deserializer.deserialize_map(Texts)
 }
 
 impl Http {
@@ -70,13 +138,19 @@ impl Http {
             return Ok(None);
         }
         let mut found = ManyNarInfos::new();
-        let mut left = hashes.to_vec();
-        while !left.is_empty() {
+        let (mut left, mut room) = (hashes.to_vec(), NARINFO_BYTES);
+        for _ in 0..ROUNDS {
+            if left.is_empty() {
+                break;
+            }
             let response = self.send(&self.question("api/v1/narinfos", &left)?).await?;
             let answer = match response.status() {
                 // An answer that breaks off, or is more than it should be, is none: each path can still be asked for.
-                StatusCode::OK => match self.whole_moving(response, NARINFO_BYTES, moved).await {
-                    Ok(bytes) => understood_narinfos(&bytes, &left),
+                StatusCode::OK => match self.whole_moving(response, room, moved).await {
+                    Ok(bytes) => {
+                        room -= bytes.len();
+                        understood_narinfos(&bytes, &left)
+                    }
                     Err(_) => None,
                 },
                 _ => None,
@@ -182,6 +256,15 @@ mod tests {
         let expected = ManyNarInfos::from([(hash(1), Some(Bytes::from("one"))), (hash(2), None)]);
         // Of the last one nothing was said.
         assert_eq!((found, left), (expected, vec![hash(3)]));
+        // A text that is too large for a narinfo is not kept, and lists without end are no answer.
+        let large = "x".repeat(narinfo::SIZE_LIMIT + 1);
+        let large = answer(1).replace("\"one\"", &format!("\"{large}\""));
+        assert_eq!(understood_narinfos(large.as_bytes(), &asked).unwrap().0, ManyNarInfos::from([(hash(2), None)]));
+        let many = answer(1).replace("\"left\":[", &format!("\"left\":[{}", "\"\",".repeat(2000)));
+        assert!(many.len() > 4000 && understood_narinfos(many.as_bytes(), &asked).is_none());
+        let many: String = (0..2000).map(|number| format!("\"{number}\":\"\",")).collect();
+        let many = answer(1).replace("\"narinfos\":{", &format!("\"narinfos\":{{{many}"));
+        assert!(many.len() > 4000 && understood_narinfos(many.as_bytes(), &asked).is_none());
         assert!(understood_narinfos(answer(2).as_bytes(), &asked).is_none());
         assert!(understood_narinfos(b"{\"version\": 1}", &asked).is_none());
         assert!(understood_narinfos(b"<html>", &asked).is_none());
