@@ -296,7 +296,7 @@ impl<'a> Opener<'a> {
     }
 
     fn standard<F: crate::cache::Files>(&self, url: &CacheUrl, files: F) -> StandardCache<F> {
-        StandardCache::new(url.clone(), files, self.network.narinfos_at_once)
+        StandardCache::new(url.clone(), files)
     }
 
     /// The API of Cachix, with what it is to know of us for the cache at `url`.

@@ -66,12 +66,12 @@ impl Guard {
         request: impl Future<Output = Result<T, CacheError>>,
     ) -> Result<T, CacheError> {
         let value = self.begin(waiting, request).await?;
-        self.breaker.note(waiting, &Ok(()));
+        self.went_well(waiting);
         Ok(value)
     }
 
     /// Makes the first part of a request, or what may be none at all: that it went well says nothing yet.
-    async fn begin<T>(
+    pub(crate) async fn begin<T>(
         &self,
         waiting: &mut Waiting,
         request: impl Future<Output = Result<T, CacheError>>,
@@ -87,6 +87,11 @@ impl Guard {
         };
         let hopeless = result.is_err() && self.breaker.note(waiting, &result);
         result.map_err(|error| if hopeless { self.leave_out(error) } else { error })
+    }
+
+    /// What was begun went well: the cache has answered.
+    pub(crate) fn went_well(&self, waiting: &Waiting) {
+        self.breaker.note(waiting, &Ok(()));
     }
 
     /// Leaves the cache out if it never gave a sign of life.
@@ -196,7 +201,7 @@ impl Member {
             // asked for, nothing is known of the cache.
             let answer = answer.ok().flatten();
             match &answer {
-                Some(found) if !found.is_empty() => drop(self.guard.breaker.note(&waiting, &Ok(()))),
+                Some(found) if !found.is_empty() => self.guard.went_well(&waiting),
                 Some(_) => self.guard.sign_of_life(),
                 None => {}
             }

@@ -150,8 +150,15 @@ impl Cache for Attic {
 }
 
 impl WritableCache for Attic {
-    fn missing<'a>(&'a self, hashes: &'a [StorePathHash]) -> BoxFuture<'a, Result<Vec<StorePathHash>, CacheError>> {
-        Box::pin(self.ask_missing(hashes))
+    fn missing<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+    ) -> BoxFuture<'a, Result<Option<Vec<StorePathHash>>, CacheError>> {
+        Box::pin(async move { self.ask_missing(hashes).await.map(Some) })
+    }
+
+    fn has<'a>(&'a self, hash: &'a StorePathHash) -> BoxFuture<'a, Result<bool, CacheError>> {
+        Box::pin(async move { Ok(self.ask_missing(&[*hash]).await?.is_empty()) })
     }
 
     fn tells_what_is_sent(&self) -> bool {

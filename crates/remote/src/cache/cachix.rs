@@ -135,6 +135,13 @@ impl Cachix {
         self.api.read_json(response, limit, &self.name).await
     }
 
+    async fn ask_missing(&self, hashes: &[StorePathHash]) -> Result<Vec<StorePathHash>, CacheError> {
+        let asked: Vec<_> = hashes.iter().map(StorePathHash::to_string).collect();
+        let limit = ANSWER + hashes.len() * BYTES_A_PATH;
+        let missing: Vec<String> = self.ask(self.url(&["narinfo"], &[])?, Some(&asked), limit).await?;
+        Ok(hashes.iter().filter(|hash| missing.contains(&hash.to_string())).copied().collect())
+    }
+
     async fn store_path(&self, path: &PackedPath, moved: &(dyn Fn(u64) + Send + Sync)) -> Result<Stored, CacheError> {
         let begin = self.url(&["multipart-nar"], &[("compression", "zst")])?;
         let begun: Begun = self.ask(begin, None::<&()>, ANSWER).await?;
@@ -211,13 +218,15 @@ impl Cache for Cachix {
 }
 
 impl WritableCache for Cachix {
-    fn missing<'a>(&'a self, hashes: &'a [StorePathHash]) -> BoxFuture<'a, Result<Vec<StorePathHash>, CacheError>> {
-        Box::pin(async move {
-            let asked: Vec<_> = hashes.iter().map(StorePathHash::to_string).collect();
-            let limit = ANSWER + hashes.len() * BYTES_A_PATH;
-            let missing: Vec<String> = self.ask(self.url(&["narinfo"], &[])?, Some(&asked), limit).await?;
-            Ok(hashes.iter().filter(|hash| missing.contains(&hash.to_string())).copied().collect())
-        })
+    fn missing<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+    ) -> BoxFuture<'a, Result<Option<Vec<StorePathHash>>, CacheError>> {
+        Box::pin(async move { self.ask_missing(hashes).await.map(Some) })
+    }
+
+    fn has<'a>(&'a self, hash: &'a StorePathHash) -> BoxFuture<'a, Result<bool, CacheError>> {
+        Box::pin(async move { Ok(self.ask_missing(&[*hash]).await?.is_empty()) })
     }
 
     fn store<'a>(

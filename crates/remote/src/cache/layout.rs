@@ -12,7 +12,6 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use nixcache_core::nix::{CacheInfo, NarUrl, StoreDirectory, StorePathHash, cache_info, nar, narinfo};
 use tokio::sync::OnceCell;
 
@@ -83,14 +82,13 @@ pub(crate) trait Files: Send + Sync {
 pub(crate) struct StandardCache<F> {
     url: CacheUrl,
     files: F,
-    narinfos_at_once: usize,
     /// Whether `nix-cache-info` is known to be there.
     described: OnceCell<()>,
 }
 
 impl<F: Files> StandardCache<F> {
-    pub(crate) fn new(url: CacheUrl, files: F, narinfos_at_once: usize) -> Self {
-        Self { url, files, narinfos_at_once, described: OnceCell::new() }
+    pub(crate) fn new(url: CacheUrl, files: F) -> Self {
+        Self { url, files, described: OnceCell::new() }
     }
 
     async fn read_info(&self) -> Result<Option<CacheInfo>, CacheError> {
@@ -181,18 +179,15 @@ impl<F: Files> Cache for StandardCache<F> {
 }
 
 impl<F: Files> WritableCache for StandardCache<F> {
-    fn missing<'a>(&'a self, hashes: &'a [StorePathHash]) -> BoxFuture<'a, Result<Vec<StorePathHash>, CacheError>> {
-        Box::pin(async move {
-            if let Some(missing) = self.files.missing_of(hashes).await? {
-                return Ok(missing);
-            }
-            let asked = stream::iter(hashes.to_vec()).map(|hash| async move {
-                let there = self.files.look(&narinfo_name(&hash)).await?;
-                Ok((hash, there.is_none()))
-            });
-            let answers: Vec<_> = asked.buffered(self.narinfos_at_once).try_collect().await?;
-            Ok(answers.into_iter().filter(|(_, missing)| *missing).map(|(hash, _)| hash).collect())
-        })
+    fn missing<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+    ) -> BoxFuture<'a, Result<Option<Vec<StorePathHash>>, CacheError>> {
+        self.files.missing_of(hashes)
+    }
+
+    fn has<'a>(&'a self, hash: &'a StorePathHash) -> BoxFuture<'a, Result<bool, CacheError>> {
+        Box::pin(async move { Ok(self.files.look(&narinfo_name(hash)).await?.is_some()) })
     }
 
     fn tells_what_is_sent(&self) -> bool {

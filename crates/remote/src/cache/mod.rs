@@ -57,8 +57,14 @@ pub trait Cache: Send + Sync {
 
 /// A cache that can be written too. First writer wins: what is there is never replaced.
 pub trait WritableCache: Cache {
-    /// Those of `hashes` that it doesn't have. Asked once for many.
-    fn missing<'a>(&'a self, hashes: &'a [StorePathHash]) -> BoxFuture<'a, Result<Vec<StorePathHash>, CacheError>>;
+    /// Those of `hashes` that it doesn't have, in one request. `None` if this cache can't be asked like that.
+    fn missing<'a>(
+        &'a self,
+        hashes: &'a [StorePathHash],
+    ) -> BoxFuture<'a, Result<Option<Vec<StorePathHash>>, CacheError>>;
+
+    /// Whether it has a path.
+    fn has<'a>(&'a self, hash: &'a StorePathHash) -> BoxFuture<'a, Result<bool, CacheError>>;
 
     /// Whether storing a path tells of what was sent while it is being sent, and not only when a large part is through.
     fn tells_what_is_sent(&self) -> bool {

@@ -16,6 +16,7 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use nixcache_core::nix::{StorePath, StorePathHash};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -102,6 +103,7 @@ pub(crate) struct Publisher {
     guard: Guard,
     cache: Arc<dyn WritableCache>,
     uploads: Semaphore,
+    questions_at_once: usize,
     patience: Duration,
     first: FirstAnswer,
 }
@@ -116,7 +118,8 @@ impl Publisher {
         let guard = Guard::new(cache.url().to_string(), listener, options).beside(read_too);
         let uploads = Semaphore::new(options.uploads_at_once);
         let first = FirstAnswer::new(options, cache.tells_what_is_sent());
-        Self { guard, cache, uploads, patience: options.upload_patience, first }
+        let (questions_at_once, patience) = (options.narinfos_at_once, options.upload_patience);
+        Self { guard, cache, uploads, questions_at_once, patience, first }
     }
 
     pub(crate) fn is_at(&self, url: &CacheUrl) -> bool {
@@ -125,8 +128,19 @@ impl Publisher {
 
     async fn missing(&self, hashes: &[StorePathHash]) -> Result<BTreeSet<StorePathHash>, CacheError> {
         let mut waiting = self.guard.waiting(Kind::Small);
-        let missing = self.guard.call(&mut waiting, self.cache.missing(hashes)).await?;
-        Ok(missing.into_iter().collect())
+        // What was not asked is no sign of life.
+        if let Some(missing) = self.guard.begin(&mut waiting, self.cache.missing(hashes)).await? {
+            self.guard.went_well(&waiting);
+            return Ok(missing.into_iter().collect());
+        }
+        // Each is a request of its own: a cache that answers slowly is alive.
+        let asked = stream::iter(hashes.to_vec()).map(|hash| async move {
+            let mut waiting = self.guard.waiting(Kind::Small);
+            let has = self.guard.call(&mut waiting, self.cache.has(&hash)).await?;
+            Ok((!has).then_some(hash))
+        });
+        let missing: Vec<_> = asked.buffer_unordered(self.questions_at_once).try_collect().await?;
+        Ok(missing.into_iter().flatten().collect())
     }
 
     async fn store(&self, path: &PackedPath) -> Result<Stored, CacheError> {

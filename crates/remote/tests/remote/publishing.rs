@@ -291,3 +291,24 @@ fn a_cache_that_has_taken_something_is_waited_for() {
     let report = publishing.finish();
     assert_eq!((report.published, report.failed.len()), (2, 0), "{:?}", watched.events());
 }
+
+#[test]
+fn a_cache_that_answers_slowly_is_alive() {
+    let memory = Memory::default();
+    // One question after the other, and all of them together take longer than anyone has patience.
+    let one = std::sync::Mutex::new(());
+    let server = memory.serve_with(move |request| {
+        if request.method == "HEAD" {
+            let _alone = one.lock().unwrap();
+            std::thread::sleep(Duration::from_millis(300));
+        }
+        None
+    });
+    let mut options = publish_options(&[&server.url()]);
+    options.network.patience = Duration::from_secs(4);
+    options.network.narinfos_at_once = 3;
+    let watched = Watched::new(options);
+    let samples: Vec<_> = (0..20).map(|number| Sample::new(&format!("sample-{number}"), 10)).collect();
+    let report = watched.publish(&samples.iter().collect::<Vec<_>>());
+    assert_eq!((report.published, report.failed.len()), (20, 0), "{:?}", watched.events());
+}
