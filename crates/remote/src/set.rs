@@ -150,7 +150,7 @@ impl Member {
     }
 
     pub(crate) fn is_at(&self, url: &CacheUrl) -> bool {
-        self.cache.url() == url
+        self.cache.url().is_same_place(url)
     }
 
     /// The bytes of a narinfo, of a cache that suits us.

@@ -123,7 +123,7 @@ impl Publisher {
     }
 
     pub(crate) fn is_at(&self, url: &CacheUrl) -> bool {
-        self.cache.url() == url
+        self.cache.url().is_same_place(url)
     }
 
     async fn missing(&self, hashes: &[StorePathHash]) -> Result<BTreeSet<StorePathHash>, CacheError> {

@@ -312,3 +312,17 @@ fn a_cache_that_answers_slowly_is_alive() {
     let report = watched.publish(&samples.iter().collect::<Vec<_>>());
     assert_eq!((report.published, report.failed.len()), (20, 0), "{:?}", watched.events());
 }
+
+#[test]
+fn a_cache_is_the_same_one_under_another_priority_and_login() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let read = [format!("http://127.0.0.1:{port}?priority=10"), format!("http://127.0.0.1:{port}")];
+    let mut options = options(&[&read[0], &read[1]]);
+    let written = [format!("http://user:sesame@127.0.0.1:{port}"), format!("http://127.0.0.1:{port}?priority=9")];
+    options.publish = written.iter().map(|url| url.parse().unwrap()).collect();
+    let watched = Watched::new(options);
+    watched.fetch_one(&Sample::new("sample", 1).path);
+    // Dead to read, it isn't tried to write, and there is one of it.
+    assert_eq!(watched.publish(&[&Sample::new("other", 1)]).failed.len(), 1);
+    assert_eq!(watched.events().len(), 1, "{:?}", watched.events());
+}
