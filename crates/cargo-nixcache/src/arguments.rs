@@ -48,10 +48,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SIZE", env = "NIXCACHE_STORE_SIZE")]
     pub(crate) store_size: Option<String>,
     /// Caches to fetch from, in order
-    #[arg(long, value_name = "URL", env = "NIXCACHE_CACHES")]
+    #[arg(long, value_name = "URL", env = "NIXCACHE_CACHES", hide_env_values = true)]
     pub(crate) cache: Vec<String>,
     /// Caches to publish to
-    #[arg(long, value_name = "URL", env = "NIXCACHE_PUBLISH")]
+    #[arg(long, value_name = "URL", env = "NIXCACHE_PUBLISH", hide_env_values = true)]
     pub(crate) publish: Vec<String>,
     /// Keys whose signatures count, as NAME:BASE64
     #[arg(long, value_name = "KEY", env = "NIXCACHE_TRUSTED_KEYS")]

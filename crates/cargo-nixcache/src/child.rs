@@ -1,14 +1,25 @@
 //! The real cargo, run so that nobody notices that we are there: same terminal, same signals, same exit code.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::process::{Child, Command, ExitStatus};
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::cargo::record::RECORDER_VARIABLE;
+use nixcache_remote::CacheUrl;
 
 /// Commands that hand `--config` on to what compiles.
 const CARGOS_OWN: [&str; 14] =
     ["build", "b", "check", "c", "test", "t", "bench", "run", "r", "doc", "d", "rustc", "rustdoc", "clippy"];
+
+/// Variables of ours that can hold a password, in the URL of a cache.
+const CACHE_VARIABLES: [&str; 4] =
+    ["NIXCACHE_CACHES", "NIXCACHE_PUBLISH", "NIXCACHE_SERVE_UPSTREAMS", "NIXCACHE_SERVE_DATA"];
+
+/// Whether a list of caches holds a password, or may hold one: it can't be read.
+fn may_hold_password(value: &OsStr) -> bool {
+    let is_open = |word: &str| word.parse::<CacheUrl>().is_ok_and(|url| !url.has_login());
+    value.to_str().is_none_or(|text| !text.split_whitespace().all(is_open))
+}
 
 /// How cargo is to be run.
 pub(crate) struct CargoCall<'a> {
@@ -29,6 +40,13 @@ impl CargoCall<'_> {
     pub(crate) fn start(&self) -> std::io::Result<Running> {
         let mut command = Command::new(self.cargo);
         command.envs(self.variables.iter().copied());
+        // A build script can write its environment down, and what it writes is kept and published. What cargo starts
+        // needs no caches, unless it calls us itself, for which those without a password are enough.
+        for name in CACHE_VARIABLES {
+            if std::env::var_os(name).is_some_and(|value| may_hold_password(&value)) {
+                command.env_remove(name);
+            }
+        }
         if let Some(output) = &self.output {
             let output = std::fs::File::create(output)?;
             command.stdout(output.try_clone()?).stderr(output);
@@ -148,5 +166,18 @@ mod signals {
             // It may have ended meanwhile.
             let _ = kill_process(child, signal);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_of_caches_without_a_password_are_known() {
+        let may = |text: &str| may_hold_password(OsStr::new(text));
+        assert!(!may("") && !may("file:///srv/cache  cachix://team https://cache.example.org?priority=1"));
+        assert!(may("https://user:sesame@cache.example.org") && may("file:///a https://sesame@b.example"));
+        assert!(may("s3://b?endpoint=user:sesame@host") && may("sesame"), "what is no cache may be anything");
     }
 }

@@ -257,6 +257,10 @@ fn bucket(url: &Url, parameters: &mut Parameters) -> Result<Bucket, CacheUrlErro
     if !url.username().is_empty() || url.password().is_some() {
         return Err(CacheUrlError::Part { what: "the keys of a bucket don't belong in the URL" });
     }
+    let endpoint = parameters.take("endpoint");
+    if endpoint.as_ref().is_some_and(|endpoint| endpoint.contains('@')) {
+        return Err(CacheUrlError::Part { what: "the endpoint of a bucket must not have a user or password" });
+    }
     let wrong = |name: &str| Err(CacheUrlError::Parameter { name: name.to_owned() });
     let plain_http = match parameters.take("scheme").as_deref() {
         None | Some("https") => false,
@@ -272,7 +276,7 @@ fn bucket(url: &Url, parameters: &mut Parameters) -> Result<Bucket, CacheUrlErro
     Ok(Bucket {
         name: name.to_owned(),
         region: parameters.take("region"),
-        endpoint: parameters.take("endpoint"),
+        endpoint,
         plain_http,
         profile: parameters.take("profile"),
         path_style,
@@ -409,6 +413,11 @@ mod tests {
             assert!(matches!(refused(text), CacheUrlError::Part { .. } | CacheUrlError::Form), "{text}");
         }
         assert!(!refused("https://user:sesame@[").to_string().contains("sesame"));
+        // It would be shown, and is of no use: requests to a bucket are signed.
+        for endpoint in ["user:sesame@host", "https%3A%2F%2Fuser%3Asesame%40host%3A9000"] {
+            let error = refused(&format!("s3://b?endpoint={endpoint}"));
+            assert!(matches!(error, CacheUrlError::Part { .. }) && !error.to_string().contains("sesame"), "{error}");
+        }
     }
 
     proptest! {

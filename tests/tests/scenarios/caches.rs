@@ -241,6 +241,32 @@ fn what_can_not_be_used_of_a_cache_is_said_once() {
 }
 
 #[test]
+fn passwords_in_our_variables_reach_neither_help_nor_build_scripts() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.package("", "[workspace]\n", "fn main() {}\n");
+    let script = "fn main() {\n\
+        let all: Vec<String> = std::env::vars().map(|(name, value)| format!(\"{name}={value}\")).collect();\n\
+        std::fs::write(std::env::var(\"OUT_DIR\").unwrap() + \"/all\", all.join(\"\\n\")).unwrap();\n}\n";
+    workspace.write("build.rs", script);
+    let secret = "http://user:sesame@127.0.0.1:9";
+    let cache = Cache::new();
+    let workspace = workspace.with_env("NIXCACHE_CACHES", secret).with_env("NIXCACHE_PUBLISH", secret);
+    let workspace = workspace.with_env("NIXCACHE_SECRET_KEY_FILE", cache.key_file());
+    for words in [&["--help"][..], &["serve", "--help"], &["config"], &["build"]] {
+        let outcome = workspace.nixcache(words).succeed();
+        assert!(!outcome.stdout.contains("sesame") && !outcome.stderr.contains("sesame"), "{outcome}");
+    }
+    let written: Vec<_> = walk(&workspace.target())
+        .into_iter()
+        .filter(|path| path.ends_with("out/all"))
+        .map(|path| fs::read_to_string(path).unwrap())
+        .collect();
+    assert!(!written.is_empty() && written.iter().all(|text| text.contains("OUT_DIR=")));
+    assert!(written.iter().all(|text| !text.contains("sesame")), "{written:?}");
+}
+
+#[test]
 fn a_workspace_brings_no_caches_and_no_trust() {
     let cache = Cache::new();
     let (first, second) = (Machine::new(), Machine::new());
