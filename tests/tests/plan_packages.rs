@@ -78,7 +78,9 @@ fn path_and_git_packages_are_told_apart() {
     assert_eq!(*planned, format!("git+{url}?branch=main"));
     assert!(commit.len() == 40 && commit.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let package = |name: &str| graph.packages.iter().find(|package| package.name == name).expect("it is planned");
-    assert_eq!(package("member").declared_inputs, ["queries/**", "env:DATABASE"]);
+    let declared = |name: &str| package(name).declared_inputs.clone();
+    assert_eq!(declared("member").expect("it declares some"), ["queries/**", "env:DATABASE"]);
+    assert_eq!(declared("inside"), None);
     assert_eq!(package("inside").declared_features.iter().collect::<Vec<_>>(), ["a", "b"]);
     let primary: Vec<bool> = graph.units.iter().map(|unit| unit.primary).collect();
     assert_eq!(primary.iter().filter(|primary| **primary).count(), 1);

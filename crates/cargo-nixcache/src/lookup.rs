@@ -37,9 +37,8 @@ impl<'a> StoreLookup<'a> {
                 TableVariable { value: variable.value.clone(), force: variable.force, relative: variable.relative };
             (name.clone(), value)
         });
-        let packages = build.graph.packages.iter().filter(|package| package.is_path());
         let evaluator = Evaluator::new(&build.environment, table.collect(), &build.roots, host)
-            .with_packages(packages.map(|package| package.root().to_owned()));
+            .with_packages(build.own_packages.clone());
         let environments =
             (0..build.graph.units.len() as u32).map(|index| build.unit_environment(UnitIndex(index))).collect();
         Self { lease, evaluator, environments }

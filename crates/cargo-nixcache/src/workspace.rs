@@ -1,7 +1,7 @@
 //! What is known of a build before anything is looked up: the command, the configuration, the toolchain, the
 //! plan, the directories, and the inputs of every unit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::sync::OnceLock;
 
@@ -78,6 +78,8 @@ pub(crate) struct PlannedBuild {
     pub(crate) workspace_root: Utf8PathBuf,
     /// Directories whose files cargo takes for immutable.
     pub(crate) immutable: Vec<Utf8PathBuf>,
+    /// Where the packages lie that come from no registry or repository, planned or not.
+    pub(crate) own_packages: BTreeSet<Utf8PathBuf>,
     sets: OnceLock<Vec<BuildSet>>,
 }
 
@@ -140,6 +142,9 @@ impl PlannedBuild {
         let target_directory = parsed.answer.target_directory.clone();
         let build_directory = parsed.build_directory().to_owned();
         let workspace_root = parsed.answer.workspace_root.clone();
+        let own_packages = parsed.answer.packages.iter().filter(|package| package.source.is_none());
+        let own_packages =
+            own_packages.filter_map(|package| Some(package.manifest_path.parent()?.to_owned())).collect();
         let release = toolchain.cargo_release().unwrap_or_default();
         let release: CargoRelease =
             release.parse().map_err(|_| WorkspaceError::Unknown { what: format!("cargo {release}") })?;
@@ -206,6 +211,7 @@ impl PlannedBuild {
             lock_protocol: LockProtocol::of(release),
             workspace_root,
             immutable,
+            own_packages,
             sets: OnceLock::new(),
         })
     }

@@ -11,7 +11,7 @@ use std::time::Duration;
 pub struct RequestLine {
     /// The method.
     pub method: String,
-    /// The path as it came, percent-encoded. See [`printable`].
+    /// The path as it came, percent-encoded.
     pub path: String,
     /// The status of the answer.
     pub status: u16,

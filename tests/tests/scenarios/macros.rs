@@ -111,3 +111,43 @@ fn a_second_file_of_a_module_is_the_error_that_it_is_with_cargo() {
         assert_eq!(second.run_output("debug/app"), "two\n");
     }
 }
+
+#[test]
+fn a_file_that_is_removed_while_the_macro_s_user_is_compiled_is_missed() {
+    let machine = Machine::new();
+    let workspace = embedding(&machine, "assets");
+    // As if somebody had removed it at that moment.
+    workspace.edit(
+        "embed/src/lib.rs",
+        "files.sort();",
+        "files.sort(); let _ = std::fs::remove_file(format!(\"{root}/{directory}/../sql/gone\"));",
+    );
+    workspace.write("app/sql/gone", "");
+    let second = workspace.checkout("second");
+    workspace.build(&["build"]);
+    std::fs::remove_file(second.path("app/sql/gone")).unwrap();
+    second.miss(&["build"], &["app 0.1.0"]);
+}
+
+#[test]
+fn a_package_that_says_that_its_macros_read_nothing_is_believed() {
+    let machine = Machine::new();
+    let workspace = embedding(&machine, "assets");
+    workspace.build(&["build"]);
+    workspace.write("app/notes.txt", "nobody reads it");
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    workspace.write("app/Cargo.toml", workspace.read("app/Cargo.toml") + "[package.metadata.nixcache]\ninputs = []\n");
+    workspace.build(&["build"]);
+    workspace.write("app/notes.txt", "still nobody").write("Cargo.lock.orig", "");
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn tests_and_the_lock_file_s_other_packages_are_not_what_a_library_s_macros_read() {
+    let machine = Machine::new();
+    let workspace = embedding(&machine, "assets");
+    workspace.write("app/tests/whole.rs", "#[test]\nfn runs() {}\n").write("app/.github/ci.yml", "");
+    workspace.build(&["build"]);
+    workspace.write("app/tests/whole.rs", "#[test]\nfn runs_too() {}\n").write("app/.github/ci.yml", "changed");
+    workspace.hit(&["build"]);
+}

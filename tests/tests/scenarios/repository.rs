@@ -122,3 +122,56 @@ fn a_commit_that_a_macro_asks_for_is_an_input() {
     workspace.miss(&["build"], &["app 0.1.0"]);
     assert_eq!(workspace.run_output("debug/app").trim(), second);
 }
+
+#[test]
+fn a_library_that_asks_git_for_a_script_is_noticed_in_the_program() {
+    let machine = Machine::new();
+    let (workspace, _) = described(&machine, "println!(\"cargo::rerun-if-changed=build.rs\");", "\"rev-parse\"");
+    workspace.edit("Cargo.toml", "\"other\"]", "\"other\", \"asks\"]");
+    workspace.package(
+        "asks",
+        "",
+        "pub fn commit() -> String {\n    \
+         let git = std::process::Command::new(\"git\").args([\"rev-parse\", \"HEAD\"]).output().unwrap();\n    \
+         String::from_utf8(git.stdout).unwrap()\n}\n",
+    );
+    workspace.write(
+        "app/Cargo.toml",
+        workspace.read("app/Cargo.toml") + "[build-dependencies]\nasks = { path = \"../asks\" }\n",
+    );
+    workspace.write(
+        "app/build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n    \
+         println!(\"cargo::rustc-env=STATE={}\", asks::commit().trim());\n}\n",
+    );
+    let first = workspace.commit();
+    workspace.build(&["build"]);
+    assert_eq!(workspace.run_output("debug/app").trim(), first);
+    workspace.hit(&["build"]);
+    workspace.write("notes.txt", "two");
+    let second = workspace.commit();
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(workspace.run_output("debug/app").trim(), second);
+}
+
+#[test]
+fn an_answer_that_is_out_of_date_when_the_build_ends_is_not_kept() {
+    for change in ["tag built", "rm -q --cached ../notes.txt", "commit -q --allow-empty -m next"] {
+        let machine = Machine::new();
+        let (workspace, counter) =
+            described(&machine, "println!(\"cargo::rerun-if-changed=build.rs\");", "\"describe\", \"--always\"");
+        let words: Vec<_> = change.split(' ').map(|word| format!("{word:?}")).collect();
+        let change = format!(
+            "std::process::Command::new(\"git\").args([\"-c\", \"user.name=x\", \"-c\", \"user.email=x@x\", {}]).status()\
+             .unwrap();\n}}",
+            words.join(", ")
+        );
+        let text = workspace.read("app/build.rs");
+        workspace.write("app/build.rs", text.trim_end().strip_suffix('}').unwrap().to_owned() + &change);
+        workspace.commit();
+        workspace.build(&["build"]);
+        // What the script saw was another state than the one that is there now.
+        workspace.checkout("second").build(&["build"]);
+        assert_eq!(counter.count(), 2, "{change}");
+    }
+}

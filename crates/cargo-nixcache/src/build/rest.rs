@@ -114,6 +114,7 @@ fn build_and_collect(
         target_directory: build.target_directory(),
         workspace_root: &build.workspace_root,
         immutable: &build.immutable,
+        own_packages: &build.own_packages,
         started: prepared.session.started,
         environment: &build.environment,
         variable: &|name| build.variable(name),

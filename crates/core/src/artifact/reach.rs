@@ -13,7 +13,7 @@ use object::read::{NameOrOrdinal, Object as _, ObjectSymbol as _, ReadCache};
 /// What a program can do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reach {
-    /// It can read files or list directories.
+    /// It can read files, list directories, or start programs that do.
     pub files: bool,
     /// It can ask git.
     pub git: bool,
@@ -32,7 +32,12 @@ const STARTING: [&str; 5] = ["posix_spawn", "posix_spawnp", "execvp", "execve", 
 
 /// Words that programs ask git with, and names in libraries that do what git does. `git` itself is part of too many
 /// words.
-const OF_GIT: [&str; 12] = [
+const OF_GIT: [&str; 17] = [
+    "--abbrev",
+    "--always",
+    "--format=%",
+    "--pretty=",
+    "--tags",
     "rev-parse",
     "rev-list",
     "symbolic-ref",
@@ -51,7 +56,9 @@ impl Reach {
     /// Of a procedural macro. What cannot be read can reach everything.
     pub fn of_proc_macro(library: &Utf8Path) -> Self {
         let Some((files, starts)) = calls(library) else { return Self { files: true, git: true } };
-        Self { files, git: (files || starts) && Self::asks_git(library) }
+        // What a program reads that is started is read for the macro.
+        let files = files || starts;
+        Self { files, git: files && Self::asks_git(library) }
     }
 
     /// Whether a program asks git. What cannot be read does.
@@ -131,8 +138,8 @@ mod tests {
                 (READS, files),
                 (OPENS, files),
                 (LISTS, files),
-                (STARTS, nothing),
-                (ASKS, Reach { files: false, git: true }),
+                (STARTS, files),
+                (ASKS, Reach { files: true, git: true }),
             ] {
                 assert_eq!(compiled(body, optimized), reach, "{body} {optimized:?}");
             }
@@ -144,7 +151,7 @@ mod tests {
         for (body, reach) in [
             (NOTHING, Reach::default()),
             (LISTS, Reach { files: true, git: false }),
-            (ASKS, Reach { files: false, git: true }),
+            (ASKS, Reach { files: true, git: true }),
         ] {
             assert_eq!(compiled(body, &["-Cstrip=symbols"]), reach, "{body}");
         }

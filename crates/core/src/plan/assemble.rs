@@ -196,14 +196,13 @@ fn environment(package: &PackageNode<'_>) -> BTreeMap<String, String> {
 }
 
 /// `[package.metadata.nixcache] inputs`
-fn declared_inputs(package: &PackageNode<'_>) -> Vec<String> {
+fn declared_inputs(package: &PackageNode<'_>) -> Option<Vec<String>> {
     #[derive(Deserialize)]
     struct Nixcache {
-        #[serde(default)]
-        inputs: Vec<String>,
+        inputs: Option<Vec<String>>,
     }
     let declared = package.data.metadata.get("nixcache").map(Nixcache::deserialize);
-    declared.and_then(Result::ok).map(|nixcache| nixcache.inputs).unwrap_or_default()
+    declared.and_then(Result::ok).and_then(|nixcache| nixcache.inputs)
 }
 
 type Checksums = HashMap<(String, String, String), String>;

@@ -4,26 +4,26 @@
 //! The change time of a file cannot be set back, unlike its modification time. Called by gather, collect and
 //! restore.
 
-use std::collections::BTreeSet;
 use std::fs;
+use std::io;
 use std::time::SystemTime;
 
-use camino::{Utf8Path, Utf8PathBuf};
+use camino::Utf8Path;
 
-use crate::artifact::Roots;
-use crate::artifact::dynamic::{DynamicInput, RepositoryState, files_for_macros, matching_files};
-use crate::environment::Environment;
+use crate::artifact::dynamic::{DynamicInput, MacroFiles, RepositoryState, matching_files};
+
+use super::collect::CollectContext;
 
 use super::matching::absolute;
 
 /// Whether something that was read may have changed at or after `since`: then nobody knows which content was read.
 pub(super) fn changed_since(
     input: &DynamicInput,
-    roots: &Roots,
-    environment: &Environment,
+    context: &CollectContext<'_>,
     package_root: &Utf8Path,
     since: SystemTime,
 ) -> bool {
+    let roots = context.roots;
     match input {
         DynamicInput::File { path } => roots.reveal(path).is_some_and(|path| {
             // A directory on the way may have been another one: its own change time tells.
@@ -36,27 +36,27 @@ pub(super) fn changed_since(
         DynamicInput::Glob { path, pattern } => roots.reveal(path).is_some_and(|path| {
             matching_files(roots, &path, pattern).is_ok_and(|files| files.iter().any(|file| is_newer(file, since)))
         }),
-        DynamicInput::Directory { path } | DynamicInput::MacroDirectory { path } => {
+        DynamicInput::Directory { path } => {
             roots.reveal(path).is_some_and(|path| is_newer(&path, since) || tree_is_newer(&path, since, false))
         }
         DynamicInput::PackageTree { .. } => tree_is_newer(package_root, since, true),
-        DynamicInput::MacroPackage { path } => roots.reveal(path).is_some_and(|root| {
-            let files = files_for_macros(&root, roots).unwrap_or_default();
-            // Of what was removed, only the directory tells.
-            let directories: BTreeSet<_> = files
-                .iter()
-                .flat_map(|file| file.ancestors().skip(1))
-                .filter(|above| above.starts_with(&root))
-                .collect();
-            let files = files.iter().map(Utf8PathBuf::as_path);
-            directories.into_iter().chain(files).any(|path| is_newer(path, since))
+        DynamicInput::MacroPackage { path, tests } => roots.reveal(path).is_some_and(|root| {
+            any_is_newer(MacroFiles::of_package(&root, *tests, roots, context.own_packages), since)
         }),
+        DynamicInput::MacroDirectory { path } => {
+            roots.reveal(path).is_some_and(|root| any_is_newer(MacroFiles::of_directory(&root), since))
+        }
         DynamicInput::Repository { path } => roots.reveal(path).is_some_and(|path| {
-            let state = RepositoryState::read(&path, environment);
+            let state = RepositoryState::read(&path, context.environment);
             state.is_some_and(|state| state.watched.iter().any(|path| is_newer(path, since)))
         }),
         _ => false,
     }
+}
+
+/// Whether something that macros could have read is newer; what can't be looked at may be.
+fn any_is_newer(found: io::Result<MacroFiles>, since: SystemTime) -> bool {
+    found.map_or(true, |found| found.files.iter().chain(&found.directories).any(|path| is_newer(path, since)))
 }
 
 /// Whether a file, or the link that leads to it, changed at or after `since`.

@@ -8,11 +8,12 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::artifact::dynamic::DynamicInput;
+use crate::artifact::dynamic::{DynamicInput, InputValue};
 use crate::artifact::reach::Reach;
 use crate::artifact::scan::Scanner;
 use crate::artifact::{Roots, UnitArtifact};
@@ -29,7 +30,7 @@ use crate::unit::{
 };
 
 use super::changes::{changed_since, is_newer};
-use super::gather::{Dependencies, Gathered, NotKept, gather};
+use super::gather::{Dependencies, Gathered, NotKept, gather, repository_of};
 use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace, are_intact};
 use super::matching::{Matcher, UnitAddress};
 use super::resolve::{Lookup, Resolution, UnitState};
@@ -59,6 +60,8 @@ pub struct CollectContext<'a> {
     pub workspace_root: &'a Utf8Path,
     /// Directories whose files cargo takes for immutable.
     pub immutable: &'a [Utf8PathBuf],
+    /// Where the packages lie that come from no registry or repository, planned or not.
+    pub own_packages: &'a BTreeSet<Utf8PathBuf>,
     /// When the build began, by the clock of the build directory's file system.
     pub started: SystemTime,
     /// The environment that cargo gets.
@@ -151,7 +154,9 @@ pub struct Collector<'a, L> {
     /// The files of units whose output is known: it is that of the unit only while they are what they were.
     settled_files: BTreeMap<UnitIndex, Vec<LedgerFile>>,
     /// The `OUT_DIR`s that held something before cargo ran. What a script finds there it may leave as it is, or add to.
-    used: BTreeSet<Utf8PathBuf>,
+    used: Option<BTreeSet<Utf8PathBuf>>,
+    /// The states of the repositories that scripts may ask for, before cargo ran.
+    repositories: BTreeMap<DynamicInput, Option<InputValue>>,
     /// What procedural macros can reach, as far as somebody has asked.
     reaches: RefCell<BTreeMap<UnitIndex, Reach>>,
     entries: Vec<(UnitPlace, LedgerEntry)>,
@@ -195,6 +200,16 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         let may_age = nothing_else_is_present(&context, resolution.places(), None);
         let scanner = Scanner::new(context.roots);
         let used = used_out_directories(context.layouts);
+        let mut repositories = BTreeMap::new();
+        for (index, state) in resolution.iter() {
+            let unit = context.graph.unit(index);
+            let package = context.graph.package(unit);
+            let is_left = matches!(state, UnitState::Left(_)) && unit.mode == CompileMode::RunCustomBuild;
+            if is_left && !context.is_immutable(package) {
+                let repository = repository_of(package.root(), context.workspace_root, context.roots);
+                repositories.entry(repository).or_insert_with_key(|repository| lookup.value(index, repository));
+            }
+        }
         Self {
             context,
             lookup,
@@ -204,6 +219,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             progress,
             settled_files,
             used,
+            repositories,
             reaches: RefCell::default(),
             entries: Vec::new(),
             report: CollectReport::default(),
@@ -378,7 +394,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         // scratch would not have.
         let is_run = unit.mode == CompileMode::RunCustomBuild;
         let continued = recorded.is_some_and(|recorded| recorded.record.incremental == IncrementalState::Continued)
-            || is_run && self.used.contains(&address.layout.run_files(&address.package, address.hash).out);
+            || is_run && self.is_used(&address.layout.run_files(&address.package, address.hash).out);
         let keep = !continued && dependencies.iter().all(|settled| settled.kept) && lease.is_writable();
         let since = recorded.map_or(context.started, |recorded| recorded.started);
         let depends_on_new_times = unit
@@ -401,6 +417,11 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
             self,
         )?;
         let Gathered { artifact, dynamic, files, old_times, bound } = gathered;
+        // An answer of git's is of the moment at which it was asked, and not every change leaves a time.
+        let was = |input: &DynamicInput| self.repositories.get(input).copied().flatten();
+        if let Some((input, _)) = dynamic.iter().find(|(input, value)| was(input).is_some_and(|was| was != *value)) {
+            return Err(NotKept::Changed { input: input.clone() });
+        }
 
         let mut others = Vec::new();
         let other_value = |input: &DynamicInput| {
@@ -410,8 +431,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         let place = trie::place(key, &dynamic, |key| self.lookup.node(key), other_value).map_err(NotKept::Store)?;
         // After everything was read: what has not changed until now is what the compiler read.
         let read = dynamic.iter().map(|(input, _)| input).chain(&others);
-        let is_changed =
-            |input: &&DynamicInput| changed_since(input, context.roots, context.environment, package.root(), since);
+        let is_changed = |input: &&DynamicInput| changed_since(input, context, package.root(), since);
         if let Some(input) = read.into_iter().find(is_changed) {
             return Err(NotKept::Changed { input: input.clone() });
         }
@@ -469,6 +489,10 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
     fn is_as_settled(&self, index: UnitIndex) -> bool {
         let files = self.settled_files.get(&index);
         files.is_some_and(|files| are_intact(files, self.context.build_directory))
+    }
+
+    fn is_used(&self, out: &Utf8Path) -> bool {
+        self.used.as_ref().is_none_or(|used| used.contains(out))
     }
 
     fn settled_paths(&self, index: UnitIndex) -> impl Iterator<Item = Utf8PathBuf> {
@@ -563,18 +587,20 @@ fn nothing_else_is_present<'p>(
     })
 }
 
-/// The `OUT_DIR`s that hold something.
-fn used_out_directories(layouts: &[BuildLayout]) -> BTreeSet<Utf8PathBuf> {
+/// The `OUT_DIR`s that hold something. `None` if that can't be found out.
+fn used_out_directories(layouts: &[BuildLayout]) -> Option<BTreeSet<Utf8PathBuf>> {
     let mut used = BTreeSet::new();
     for layout in layouts {
         // A run that was marked stale has no fingerprint any more, and its directory is still there.
-        for unit in layout.present_units().unwrap_or_default() {
-            let out = layout.run_files(&unit.package, unit.hash).out;
-            let is_empty = out.read_dir_utf8().map_or(true, |mut entries| entries.next().is_none());
-            used.extend((!is_empty).then_some(out));
+        for out in layout.out_directories().ok()? {
+            match out.read_dir_utf8() {
+                Ok(mut entries) => used.extend(entries.next().is_some().then_some(out)),
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
+                Err(_) => return None,
+            }
         }
     }
-    used
+    Some(used)
 }
 
 /// The newest time of files, as the ledger has it.

@@ -256,15 +256,20 @@ pub(super) fn gather<L: Lookup>(
             let macros = &context.inputs[index.0 as usize].macros;
             let reaches: Vec<_> = macros.iter().map(|index| dependencies.reach(*index)).collect();
             // Who says what macros read is believed.
-            if package.declared_inputs.is_empty() && reaches.iter().any(|reach| reach.files) {
-                inputs.extend(inputs_of_macros(disk, &files, context.roots));
+            if package.declared_inputs.is_none() && reaches.iter().any(|reach| reach.files) {
+                let tests = matches!(unit.target.kind, TargetKind::Test | TargetKind::Example | TargetKind::Bench);
+                inputs.extend(inputs_of_macros(disk, tests, &files, context.roots));
             }
             if reaches.iter().any(|reach| reach.git) {
-                inputs.insert(DynamicInput::Repository { path: context.roots.hide(package.root()) });
+                inputs.insert(repository_of(package.root(), context.workspace_root, context.roots));
             }
         }
     }
-    inputs.extend(declared_inputs(package.root(), &package.declared_inputs, context.roots));
+    inputs.extend(declared_inputs(
+        package.root(),
+        package.declared_inputs.as_deref().unwrap_or_default(),
+        context.roots,
+    ));
     inputs.extend(inputs_of_bound_roots(gatherer.bound.iter().copied()));
     inputs.append(&mut gatherer.binary_inputs);
 
@@ -464,7 +469,7 @@ impl Gatherer<'_, '_> {
         // What is not UTF-8 names nothing that we could find.
         let texts: Vec<_> = sources.iter().filter_map(|source| fs::read_to_string(source).ok()).collect();
         if !package.immutable && asks_git(&texts, &rerun_if_changed, &programs) {
-            inputs.insert(DynamicInput::Repository { path: self.context.roots.hide(package.root) });
+            inputs.insert(repository_of(package.root, self.context.workspace_root, self.context.roots));
         }
         // Which code a generator makes is a matter of its version. Packages from elsewhere ask for their own by variables.
         for program in programs_in_source(&texts).into_iter().filter(|_| !package.immutable) {
@@ -490,7 +495,7 @@ fn roots_behind_links(input: &DynamicInput, roots: &Roots) -> BTreeSet<RootKind>
         | DynamicInput::Directory { path }
         | DynamicInput::Glob { path, .. }
         | DynamicInput::PackageTree { path }
-        | DynamicInput::MacroPackage { path }
+        | DynamicInput::MacroPackage { path, .. }
         | DynamicInput::MacroDirectory { path }
         | DynamicInput::Repository { path } => std::slice::from_ref(path),
         DynamicInput::NoneOf { paths } => paths,
@@ -502,6 +507,14 @@ fn roots_behind_links(input: &DynamicInput, roots: &Roots) -> BTreeSet<RootKind>
     };
     let revealed = paths.iter().filter_map(|path| roots.reveal(path));
     revealed.flat_map(|path| roots.reached_behind_links(&path).collect::<Vec<_>>()).collect()
+}
+
+/// The repository of a package: one name for all packages of a workspace, unless the package lies in a repository of its
+/// own.
+pub(super) fn repository_of(package: &Utf8Path, workspace: &Utf8Path, roots: &Roots) -> DynamicInput {
+    let is_own = !package.starts_with(workspace)
+        || package.ancestors().take_while(|above| *above != workspace).any(|above| above.join(".git").exists());
+    DynamicInput::Repository { path: roots.hide(if is_own { package } else { workspace }) }
 }
 
 /// The root that a directory lies below.

@@ -56,7 +56,9 @@ fn canonical(input: &DynamicInput) -> Vec<u8> {
         DynamicInput::Glob { path, pattern } => hasher.field("glob", path.as_str()).field("pattern", pattern),
         DynamicInput::PackageTree { path } => hasher.field("package-tree", path.as_str()),
         DynamicInput::NoneOf { paths } => hasher.list("none-of", paths.iter().map(|path| path.as_str())),
-        DynamicInput::MacroPackage { path } => hasher.field("macro-package", path.as_str()),
+        DynamicInput::MacroPackage { path, tests } => {
+            hasher.field("macro-package", path.as_str()).field("tests", [u8::from(*tests)])
+        }
         DynamicInput::MacroDirectory { path } => hasher.field("macro-directory", path.as_str()),
         DynamicInput::Repository { path } => hasher.field("repository", path.as_str()),
         DynamicInput::Variable { name } => hasher.field("variable", name),

@@ -62,8 +62,8 @@ pub struct PlannedPackage {
     /// All features that the manifest declares, sorted (cargo's `declared_features`).
     pub declared_features: BTreeSet<String>,
     /// `[package.metadata.nixcache] inputs`: files that proc macros and build scripts read unseen, and
-    /// variables as `env:NAME`.
-    pub declared_inputs: Vec<String>,
+    /// variables as `env:NAME`. An empty list says that there are none.
+    pub declared_inputs: Option<Vec<String>>,
 }
 
 /// Where a package's sources come from.

@@ -357,14 +357,14 @@ pub const TABLE: &[Input] = &[
     ),
     elsewhere(
         "files that macros can read",
-        "path packages that a macro which reads files takes part in",
+        "path packages, and vendored ones, that a macro which reads files takes part in",
         Hashed::Dynamic,
         "a file more in a directory that a macro lists is named by nobody; `inputs` in the manifest says it exactly",
         "macros",
     ),
     elsewhere(
         "git repository",
-        "runs of path packages' build scripts that ask git, and what macros that ask it take part in",
+        "runs of build scripts of path packages and vendored ones that ask git, and what macros that ask it take part in",
         Hashed::Dynamic,
         "commit, branch, tags and edits are in no file that a script names",
         "repository",

@@ -14,7 +14,7 @@ pub(crate) fn package(id: &str, source: PackageSource, root: &str) -> PlannedPac
         links: None,
         environment: BTreeMap::new(),
         declared_features: BTreeSet::new(),
-        declared_inputs: Vec::new(),
+        declared_inputs: None,
     }
 }
 

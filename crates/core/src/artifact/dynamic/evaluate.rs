@@ -14,7 +14,7 @@ use rayon::prelude::*;
 use super::super::{RootKind, Roots};
 use super::collected::is_verbatim;
 use super::pkg_config::PackageConfigFiles;
-use super::{DynamicInput, HostFacts, InputValue, RepositoryState, files_for_macros, tools, tree};
+use super::{DynamicInput, HostFacts, InputValue, MacroFiles, RepositoryState, tools, tree};
 use crate::digest::{ContentDigest, KeyHasher};
 use crate::environment::Environment;
 
@@ -102,10 +102,10 @@ impl Evaluator {
         }
     }
 
-    /// Says where the packages of the build lie: what belongs to one is no part of another that lies around it.
+    /// Says where the user's own packages lie: what belongs to one is no part of another that lies around it.
     #[must_use]
-    pub fn with_packages(mut self, roots: impl IntoIterator<Item = Utf8PathBuf>) -> Self {
-        self.packages = roots.into_iter().collect();
+    pub fn with_packages(mut self, roots: BTreeSet<Utf8PathBuf>) -> Self {
+        self.packages = roots;
         self
     }
 
@@ -148,7 +148,7 @@ impl Evaluator {
     fn evaluate(&self, input: &DynamicInput) -> Result<InputValue, EvaluateError> {
         match input {
             DynamicInput::File { path } => self.file(&self.reveal(path)?),
-            DynamicInput::Directory { path } | DynamicInput::MacroDirectory { path } => {
+            DynamicInput::Directory { path } => {
                 let path = self.reveal(path)?;
                 if !path.is_dir() {
                     return self.file(&path);
@@ -171,13 +171,20 @@ impl Evaluator {
                 let files = tree::package_files(&path, &outputs, &self.packages).map_err(failed(&path))?;
                 self.listing(&path, &files)
             }
-            DynamicInput::MacroPackage { path } => {
+            DynamicInput::MacroPackage { path, tests } => {
                 let path = self.reveal(path)?;
                 if !path.is_dir() {
                     return self.file(&path);
                 }
-                let files = files_for_macros(&path, &self.roots).map_err(failed(&path))?;
-                self.listing(&path, &files)
+                let found = MacroFiles::of_package(&path, *tests, &self.roots, &self.packages);
+                self.listing(&path, found.map_err(failed(&path))?.files.iter())
+            }
+            DynamicInput::MacroDirectory { path } => {
+                let path = self.reveal(path)?;
+                if !path.is_dir() {
+                    return self.file(&path);
+                }
+                self.listing(&path, MacroFiles::of_directory(&path).map_err(failed(&path))?.files.iter())
             }
             DynamicInput::NoneOf { paths } => {
                 let there = self.reveal_all(paths)?.into_iter().filter(|path| path.exists());
@@ -330,8 +337,12 @@ impl Evaluator {
         })
     }
 
-    fn listing(&self, root: &Utf8Path, files: &[Utf8PathBuf]) -> Result<InputValue, EvaluateError> {
-        let named = files.iter().map(|file| (file.strip_prefix(root).unwrap_or(file).as_str(), file.as_path()));
+    fn listing<'f>(
+        &self,
+        root: &Utf8Path,
+        files: impl IntoIterator<Item = &'f Utf8PathBuf>,
+    ) -> Result<InputValue, EvaluateError> {
+        let named = files.into_iter().map(|file| (file.strip_prefix(root).unwrap_or(file).as_str(), file.as_path()));
         match self.contents("listing/1", named)? {
             // An empty directory is not an absent one.
             InputValue::Absent => Ok(present(&KeyHasher::new("listing/1"))),

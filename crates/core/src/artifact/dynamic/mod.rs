@@ -30,7 +30,7 @@ pub use self::collected::{
 };
 pub use self::evaluate::{EvaluateError, Evaluator, FileHasher, TableVariable, matching_files};
 pub use self::host::HostFacts;
-pub(crate) use self::macros::{files_for_macros, inputs_of_macros};
+pub(crate) use self::macros::{MacroFiles, inputs_of_macros};
 pub(crate) use self::repository::RepositoryState;
 pub use self::sources::source_digest;
 pub(crate) use self::ways_out::Way;
@@ -73,6 +73,8 @@ pub enum DynamicInput {
     MacroPackage {
         /// The directory of the manifest.
         path: Utf8PathBuf,
+        /// Whether Rust files of tests, examples and benchmarks count, as they do for those.
+        tests: bool,
     },
     /// The names and content of all files below a directory from which a macro took some.
     MacroDirectory {
@@ -133,7 +135,7 @@ impl fmt::Display for DynamicInput {
                 [path] => write!(f, "absence of {path}"),
                 paths => write!(f, "absence of {} other places of modules", paths.len()),
             },
-            Self::MacroPackage { path } => write!(f, "files in {path} that macros can read"),
+            Self::MacroPackage { path, .. } => write!(f, "files in {path} that macros can read"),
             Self::MacroDirectory { path } => write!(f, "files below {path}, where macros found some"),
             Self::Repository { path } => write!(f, "state of the git repository of {path}"),
             Self::Variable { name } => write!(f, "environment variable {name}"),

@@ -13,7 +13,7 @@ use crate::environment::Environment;
 /// The state of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RepositoryState {
-    /// Commit, branch, the tags that lead to it, how far its history goes, and the tracked files that differ from it.
+    /// Commit, branch, the tags that lead to it, how far its history goes, and how tracked files differ from it.
     pub(crate) digest: ContentDigest,
     /// The files by which a change of all this is noticed.
     pub(crate) watched: Vec<Utf8PathBuf>,
@@ -34,16 +34,41 @@ impl RepositoryState {
         let tags = ["for-each-ref", "--merged=HEAD", "--format=%(objectname) %(refname)", "refs/tags"];
         hasher.optional("tags", git.ask(&tags));
         hasher.optional("shallow", std::fs::read(common.join("shallow")).ok());
-        hasher.field("edited", git.ask(&["status", "--porcelain", "--untracked-files=no"])?);
+        let edited = git.ask(&["status", "--porcelain", "--untracked-files=no"])?;
+        let edits =
+            (!edited.is_empty()).then(|| git.ask(&["diff", "--binary", "--no-ext-diff", "--no-textconv", "HEAD"]));
+        hasher.field("edited", edited).optional("edits", edits.flatten());
 
-        let branch = branch.map(|branch| common.join(branch.trim()));
         let tracked = git.ask(&["ls-files", "-z", "--full-name", ":/"])?;
         let tracked = tracked.split('\0').filter(|path| !path.is_empty()).map(|path| top.join(path));
+        // Of a file that is gone, only the directory tells when it went.
+        let tracked = tracked.map(|path| nearest_that_is_there(&path));
         // Where references are in tables, each change of one is a new list of these.
-        let references = ["packed-refs", "reftable/tables.list"].map(|file| common.join(file));
-        let watched = std::iter::once(own.join("HEAD")).chain(branch).chain(references).chain(tracked).collect();
+        let common_files = ["packed-refs", "reftable/tables.list", "shallow"].map(|file| common.join(file));
+        // Not the index: who asks whether something was edited brings it up to date.
+        let mut watched = vec![own.join("HEAD")];
+        watched.extend(branch.map(|branch| common.join(branch.trim())));
+        watched.extend(common_files);
+        watched.extend(all_below(&common.join("refs/tags")));
+        watched.extend(tracked);
         Some(Self { digest: hasher.digest(), watched })
     }
+}
+
+fn nearest_that_is_there(path: &Utf8Path) -> Utf8PathBuf {
+    path.ancestors().find(|path| path.symlink_metadata().is_ok()).unwrap_or(path).to_owned()
+}
+
+/// A directory with all that is below it.
+fn all_below(directory: &Utf8Path) -> Vec<Utf8PathBuf> {
+    let (mut found, mut left) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(path) = left.pop() {
+        if path.is_dir() {
+            left.extend(path.read_dir_utf8().into_iter().flatten().flatten().map(|entry| entry.into_path()));
+        }
+        found.push(path);
+    }
+    found
 }
 
 struct Git<'a> {
@@ -55,8 +80,11 @@ impl Git<'_> {
     fn ask(&self, arguments: &[&str]) -> Option<String> {
         let mut command = Command::new("git");
         command.args(arguments).current_dir(self.directory).env_clear().envs(self.environment.iter());
-        // Nobody who only asks writes to the index.
-        command.env("GIT_OPTIONAL_LOCKS", "0").stdin(Stdio::null()).stderr(Stdio::null());
+        // Nobody who only asks writes to the index, waits for a person, or fetches.
+        for (name, value) in [("GIT_OPTIONAL_LOCKS", "0"), ("GIT_TERMINAL_PROMPT", "0"), ("GIT_NO_LAZY_FETCH", "1")] {
+            command.env(name, value);
+        }
+        command.stdin(Stdio::null()).stderr(Stdio::null());
         let output = command.output().ok()?;
         output.status.success().then(|| String::from_utf8(output.stdout).ok()).flatten()
     }
@@ -102,7 +130,10 @@ mod tests {
         assert_ne!(state(&clone), Some(one), "another branch");
 
         fs::write(package.join("file"), "two").unwrap();
-        assert_ne!(state(&root), Some(one), "edited");
+        let edited = state(&root);
+        assert_ne!(edited, Some(one), "edited");
+        fs::write(package.join("file"), "twice").unwrap();
+        assert_ne!(state(&root), edited, "edited again");
         fs::write(package.join("file"), "one").unwrap();
         assert_eq!(state(&root), Some(one));
         git(&root, &["tag", "v1"]);
@@ -126,9 +157,12 @@ mod tests {
         git(&root, &["init", "-q"]);
         git(&root, &["add", "."]);
         git(&root, &["commit", "-qm", "one"]);
-        let state = RepositoryState::read(&root, &std::env::vars_os().collect()).unwrap();
-        for file in [".git/HEAD", ".git/refs/heads/main", "file"] {
-            assert!(state.watched.contains(&root.join(file)), "{file}: {:?}", state.watched);
+        git(&root, &["tag", "v1"]);
+        let watched = || RepositoryState::read(&root, &std::env::vars_os().collect()).unwrap().watched;
+        for file in [".git/HEAD", ".git/refs/heads/main", ".git/refs/tags", ".git/refs/tags/v1", "file"] {
+            assert!(watched().contains(&root.join(file)), "{file}: {:?}", watched());
         }
+        fs::remove_file(root.join("file")).unwrap();
+        assert!(watched().contains(&root), "where a file was");
     }
 }

@@ -1,8 +1,7 @@
-//! The sources of a package as a whole, as git tracks them: a digest that names what a checkout holds, for the keys of
-//! sets, and the files for what macros could read.
+//! The sources of a package as a whole: a digest that names what a checkout holds, for the keys of sets.
 //!
-//! The digest is no input of any unit: nothing is believed of it. So it may pass over what git ignores, which a build
-//! script could read, and which would make the digest differ from one machine to the next.
+//! It is no input of any unit: nothing is believed of it. So it may pass over what git ignores, which a build script
+//! could read, and which would make the digest differ from one machine to the next.
 
 use std::io;
 
@@ -31,8 +30,7 @@ pub fn source_digest(root: &Utf8Path, left_out: &[&Utf8Path]) -> io::Result<Cont
     Ok(hasher.digest())
 }
 
-/// The files of a package that git tracks or would track, sorted.
-pub(super) fn source_files(root: &Utf8Path, left_out: &[&Utf8Path]) -> io::Result<Vec<Utf8PathBuf>> {
+fn source_files(root: &Utf8Path, left_out: &[&Utf8Path]) -> io::Result<Vec<Utf8PathBuf>> {
     let mut walk = WalkBuilder::new(root);
     // The ignore files of the checkout count, those of this user alone don't: they would be others elsewhere.
     walk.hidden(false).git_global(false).git_exclude(false).require_git(false).ignore(false);

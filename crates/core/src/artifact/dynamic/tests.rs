@@ -139,7 +139,7 @@ fn a_package_counts_without_outputs_and_nested_packages() {
     assert_eq!(host.value(&input), first);
     let nested = [host.root.join("work/nested")];
     host.write("work/nested/Cargo.toml", "of another package");
-    let evaluator = host.evaluator().with_packages(nested);
+    let evaluator = host.evaluator().with_packages(nested.into());
     assert_eq!(evaluator.value(&input, &BTreeMap::new()).unwrap(), first);
     // One that is of no package is a template, perhaps.
     assert_ne!(host.value(&input), first);

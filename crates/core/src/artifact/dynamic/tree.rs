@@ -130,7 +130,7 @@ fn is_left_out(path: &Utf8Path, root: &Utf8Path, left_out: &BTreeSet<Utf8PathBuf
 }
 
 /// The files below `root` that git tracks. `None` if there is no repository, or its index cannot be read.
-fn tracked_files(root: &Utf8Path) -> Option<Vec<Utf8PathBuf>> {
+pub(super) fn tracked_files(root: &Utf8Path) -> Option<Vec<Utf8PathBuf>> {
     let root = root.canonicalize_utf8().ok()?;
     let repository = root.ancestors().find(|directory| directory.join(".git").exists())?;
     let mut git = repository.join(".git");

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
 use super::{BuildLayout, CargoHash, FingerprintStem, LayoutKind};
 
@@ -47,6 +47,20 @@ impl BuildLayout {
         }
         units.sort_unstable();
         Ok(units)
+    }
+
+    /// Where runs of build scripts put their files (`OUT_DIR`), whether or not they have a fingerprint. Units of other kinds
+    /// may have a directory of the same name.
+    pub fn out_directories(&self) -> io::Result<Vec<Utf8PathBuf>> {
+        let root = self.profile_root().join("build");
+        let mut units = names(&root)?.into_iter().map(|name| root.join(name)).collect::<Vec<_>>();
+        if self.kind() == LayoutKind::PerUnit {
+            let packages = std::mem::take(&mut units);
+            for package in packages {
+                units.extend(names(&package)?.into_iter().map(|hash| package.join(hash)));
+            }
+        }
+        Ok(units.into_iter().map(|unit| unit.join("out")).collect())
     }
 
     /// The directory of a unit whose outputs have no hash in their names ([`super::RustcPlace::Unhashed`]): the one
