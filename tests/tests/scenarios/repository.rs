@@ -34,6 +34,18 @@ fn git(workspace: &Workspace, arguments: &[&str]) {
     assert!(command.current_dir(workspace.root()).status().unwrap().success(), "{arguments:?}");
 }
 
+/// The program prints the commit: the first is a hit, the next one a miss.
+fn follows_commits(workspace: &Workspace) {
+    let first = workspace.commit();
+    workspace.build(&["build"]);
+    assert_eq!(workspace.run_output("debug/app").trim(), first);
+    workspace.hit(&["build"]);
+    workspace.write("notes.txt", "two");
+    let second = workspace.commit();
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(workspace.run_output("debug/app").trim(), second);
+}
+
 #[test]
 fn a_commit_that_a_script_asks_for_is_an_input_whatever_it_names() {
     // The script runs again for other files of its package, for nothing, and for a file that says `ref: …` all the time.
@@ -113,14 +125,7 @@ fn a_commit_that_a_macro_asks_for_is_an_input() {
         "[dependencies]\nasks = { path = \"asks\" }\n[workspace]\n",
         "fn main() { println!(\"{}\", asks::commit!()) }\n",
     );
-    let first = workspace.commit();
-    workspace.build(&["build"]);
-    assert_eq!(workspace.run_output("debug/app").trim(), first);
-    workspace.hit(&["build"]);
-    workspace.write("notes.txt", "two");
-    let second = workspace.commit();
-    workspace.miss(&["build"], &["app 0.1.0"]);
-    assert_eq!(workspace.run_output("debug/app").trim(), second);
+    follows_commits(&workspace);
 }
 
 #[test]
@@ -144,14 +149,7 @@ fn a_library_that_asks_git_for_a_script_is_noticed_in_the_program() {
         "fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n    \
          println!(\"cargo::rustc-env=STATE={}\", asks::commit().trim());\n}\n",
     );
-    let first = workspace.commit();
-    workspace.build(&["build"]);
-    assert_eq!(workspace.run_output("debug/app").trim(), first);
-    workspace.hit(&["build"]);
-    workspace.write("notes.txt", "two");
-    let second = workspace.commit();
-    workspace.miss(&["build"], &["app 0.1.0"]);
-    assert_eq!(workspace.run_output("debug/app").trim(), second);
+    follows_commits(&workspace);
 }
 
 #[test]

@@ -8,7 +8,6 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -29,13 +28,13 @@ use crate::unit::{
     CompileMode, PackageSource, Pin, PlannedPackage, TargetKind, UnitGraph, UnitIndex, UnitInputs, unit_key,
 };
 
+use super::before::{nothing_else_is_present, repositories_to_ask, used_out_directories};
 use super::changes::{changed_since, is_newer};
-use super::gather::{Dependencies, Gathered, NotKept, gather, repository_of};
+use super::gather::{Dependencies, Gathered, NotKept, gather};
 use super::ledger::{Ledger, LedgerEntry, LedgerFile, UnitPlace, are_intact};
 use super::matching::{Matcher, UnitAddress};
 use super::resolve::{Lookup, Resolution, UnitState};
 use super::restore::{ledger_files, nanoseconds};
-use super::stale::layouts_with_dependents;
 use super::trie::{self, Node};
 
 /// What collect needs to know of the build.
@@ -200,16 +199,7 @@ impl<'a, L: Lookup<Error = StoreError>> Collector<'a, L> {
         let may_age = nothing_else_is_present(&context, resolution.places(), None);
         let scanner = Scanner::new(context.roots);
         let used = used_out_directories(context.layouts);
-        let mut repositories = BTreeMap::new();
-        for (index, state) in resolution.iter() {
-            let unit = context.graph.unit(index);
-            let package = context.graph.package(unit);
-            let is_left = matches!(state, UnitState::Left(_)) && unit.mode == CompileMode::RunCustomBuild;
-            if is_left && !context.is_immutable(package) {
-                let repository = repository_of(package.root(), context.workspace_root, context.roots);
-                repositories.entry(repository).or_insert_with_key(|repository| lookup.value(index, repository));
-            }
-        }
+        let repositories = repositories_to_ask(&context, resolution, lookup);
         Self {
             context,
             lookup,
@@ -562,45 +552,6 @@ impl<L: Lookup<Error = StoreError>> Dependencies for Collector<'_, L> {
             Reach::of_proc_macro(&library.unwrap_or_default())
         })
     }
-}
-
-/// Whether the build directory holds no unit but those that are settled, and what was finished since a time.
-fn nothing_else_is_present<'p>(
-    context: &CollectContext<'_>,
-    settled: impl IntoIterator<Item = &'p UnitPlace>,
-    since: Option<SystemTime>,
-) -> bool {
-    let settled: BTreeSet<&UnitPlace> = settled.into_iter().collect();
-    let is_known = |layout: &BuildLayout, hash_file: &Utf8Path| {
-        let is_new = |since| fs::metadata(hash_file).and_then(|file| file.modified()).is_ok_and(|time| time >= since);
-        settled.contains(&UnitPlace::of(layout, hash_file)) || since.is_some_and(is_new)
-    };
-    layouts_with_dependents(context.layouts).is_ok_and(|layouts| {
-        layouts.iter().all(|layout| {
-            layout.present_units().is_ok_and(|units| {
-                units.iter().all(|unit| {
-                    let files = |stem| layout.fingerprint_files(&unit.package, unit.hash, stem);
-                    unit.stems.iter().all(|stem| is_known(layout, &files(stem).hash))
-                })
-            })
-        })
-    })
-}
-
-/// The `OUT_DIR`s that hold something. `None` if that can't be found out.
-fn used_out_directories(layouts: &[BuildLayout]) -> Option<BTreeSet<Utf8PathBuf>> {
-    let mut used = BTreeSet::new();
-    for layout in layouts {
-        // A run that was marked stale has no fingerprint any more, and its directory is still there.
-        for out in layout.out_directories().ok()? {
-            match out.read_dir_utf8() {
-                Ok(mut entries) => used.extend(entries.next().is_some().then_some(out)),
-                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {}
-                Err(_) => return None,
-            }
-        }
-    }
-    Some(used)
 }
 
 /// The newest time of files, as the ledger has it.

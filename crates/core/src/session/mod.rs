@@ -2,6 +2,7 @@
 //!
 //! The command line calls these in order, with the real cargo between restore and collect.
 
+mod before;
 mod changes;
 mod collect;
 mod gather;
