@@ -46,6 +46,11 @@ impl Sources<'_> {
             .map(|directory| directory.join(program))
             .find(|candidate| candidate.is_file())
     }
+
+    /// The file behind a program's name or path.
+    fn file_of(&self, program: &Utf8Path) -> Utf8PathBuf {
+        self.found_in_path(program.as_str()).unwrap_or_else(|| program.to_owned())
+    }
 }
 
 /// Gathers the facts.
@@ -57,9 +62,7 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
         (None, false) => None,
     };
     let variables = UNTRACKED_VARIABLES.iter().filter_map(|name| Some(((*name).to_owned(), sources.variable(name)?)));
-    let identity = |program: &Utf8Path| {
-        program_identity(&sources.found_in_path(program.as_str()).unwrap_or_else(|| program.to_owned()))
-    };
+    let identity = |program: &Utf8Path| program_identity(&sources.file_of(program));
     BuildFacts {
         rustc_version: toolchain.verbose_version.clone(),
         toolchain_identity: toolchain_identity(toolchain, sources.platforms),
@@ -159,9 +162,9 @@ fn is_cache(sources: &Sources<'_>, wrapper: &Utf8Path) -> bool {
     let is_named =
         matches!(wrapper.file_stem(), Some("sccache" | "ccache" | "cachepot" | "buildcache" | "kache" | "mbx"));
     is_named && {
-        let program = sources.found_in_path(wrapper.as_str()).unwrap_or_else(|| wrapper.to_owned());
         let mut start = [0; 2];
-        std::fs::File::open(program).and_then(|mut file| file.read_exact(&mut start)).is_ok() && start != *b"#!"
+        std::fs::File::open(sources.file_of(wrapper)).and_then(|mut file| file.read_exact(&mut start)).is_ok()
+            && start != *b"#!"
     }
 }
 
