@@ -44,18 +44,25 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn the_thread_that_asks_goes_on_meanwhile() {
+    #[test]
+    fn the_thread_that_asks_goes_on_meanwhile() {
         let key = SecretKey::generate("cache-1".parse().unwrap(), &[7; 32]);
         let text = "StorePath: /nix/store/vjjjypqlg1pgfwnjjbzxr8nd5x41laka-x\nURL: nar/x.nar\nCompression: none\n\
                     NarHash: sha256:04zwf782yjwnh3q6hz5izfd6jyip8kgw6g6yj43fiqhbyhdd0dqw\nNarSize: 120\n";
         let mut narinfo = NarInfo::parse(text.as_bytes(), Asked::Anything).unwrap();
         let verifier = Verifier::new([key.public()].into_iter().collect());
-        assert!(verifier.verify(narinfo.clone()).await.is_err());
-        narinfo.sign(&key);
-        let mut verifying = Box::pin(verifier.verify(narinfo));
-        // Another thread has just been told of it. This one would have done all of it by now.
-        assert!(verifying.as_mut().now_or_never().is_none());
-        assert!(verifying.await.is_ok());
+        let runtime = tokio::runtime::Builder::new_current_thread().max_blocking_threads(1).build().unwrap();
+        runtime.block_on(async {
+            assert!(verifier.verify(narinfo.clone()).await.is_err());
+            narinfo.sign(&key);
+            // The only thread for what blocks has something else to do, so nothing but this one could check it.
+            let (go_on, waiting) = std::sync::mpsc::channel::<()>();
+            let busy = tokio::task::spawn_blocking(move || waiting.recv());
+            let mut verifying = Box::pin(verifier.verify(narinfo));
+            assert!(verifying.as_mut().now_or_never().is_none());
+            go_on.send(()).unwrap();
+            busy.await.unwrap().unwrap();
+            assert!(verifying.await.is_ok());
+        });
     }
 }
