@@ -33,9 +33,8 @@ pub(crate) struct Sources<'a> {
 impl Sources<'_> {
     /// The value of a variable in what cargo starts.
     fn variable(&self, name: &str) -> Option<String> {
-        let own = self.environment.get(name).map(|value| value.to_string_lossy().into_owned());
-        let configured = self.config.variables.get(name).filter(|variable| variable.force || own.is_none());
-        configured.map(|variable| variable.value.clone()).or(own)
+        let seen = self.config.variables.seen_by_children(name, self.environment)?;
+        Some(seen.to_string_lossy().into_owned())
     }
 
     /// Where `PATH` leads, as those see it whom cargo starts.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use camino::Utf8Path;
-use nixcache_core::artifact::dynamic::{DynamicInput, Evaluator, HostFacts, InputValue, TableVariable};
+use nixcache_core::artifact::dynamic::{DynamicInput, Evaluator, HostFacts, InputValue};
 use nixcache_core::digest::Key;
 use nixcache_core::session::Lookup;
 use nixcache_core::session::trie::Node;
@@ -32,12 +32,7 @@ impl<'a> StoreLookup<'a> {
     pub(crate) fn new(build: &PlannedBuild, lease: LeaseSource<'a>) -> Self {
         let own = std::env::current_exe().ok();
         let host = HostFacts::discover(own.as_deref().and_then(Utf8Path::from_path));
-        let table = build.config.variables.iter().map(|(name, variable)| {
-            let value =
-                TableVariable { value: variable.value.clone(), force: variable.force, relative: variable.relative };
-            (name.clone(), value)
-        });
-        let evaluator = Evaluator::new(&build.environment, table.collect(), &build.roots, host)
+        let evaluator = Evaluator::new(&build.environment, &build.config.variables, &build.roots, host)
             .with_packages(build.own_packages.clone());
         let environments =
             (0..build.graph.units.len() as u32).map(|index| build.unit_environment(UnitIndex(index))).collect();

@@ -280,12 +280,8 @@ impl PlannedBuild {
             "CLIPPY_ARGS" if self.command.is_clippy() => return Some(self.clippy_arguments()),
             _ => {}
         }
-        match self.config.variables.get(name) {
-            Some(configured) if configured.force || self.environment.get(name).is_none() => {
-                Some(configured.value.clone())
-            }
-            _ => self.environment.get_str(name).map(str::to_owned),
-        }
+        let seen = self.config.variables.seen_by_children(name, &self.environment)?;
+        seen.to_str().map(str::to_owned)
     }
 }
 

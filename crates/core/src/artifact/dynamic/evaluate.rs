@@ -4,7 +4,6 @@
 //! forgotten. Refuses to guess: what exists and cannot be read is an error, which the caller counts as a miss.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ffi::OsStr;
 use std::io;
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -16,7 +15,7 @@ use super::collected::is_verbatim;
 use super::pkg_config::PackageConfigFiles;
 use super::{DynamicInput, HostFacts, InputValue, MacroFiles, RepositoryState, tools, tree};
 use crate::digest::{ContentDigest, KeyHasher};
-use crate::environment::Environment;
+use crate::environment::{ConfiguredVariables, Environment};
 
 /// Why an input has no value here.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -38,28 +37,12 @@ pub enum EvaluateError {
     },
 }
 
-/// A variable of cargo's `[env]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TableVariable {
-    /// The value, made absolute if it is relative to the configuration file.
-    pub value: String,
-    /// Whether it wins over the process environment.
-    pub force: bool,
-    /// Whether it is a path that was made absolute (`relative = true`). The roots are hidden in such a value.
-    pub relative: bool,
-}
-
-/// Finds the digest of a file's content, perhaps from a ledger of files that have not changed. It must not use
-/// rayon.
-pub type FileHasher = Box<dyn Fn(&Utf8Path) -> io::Result<ContentDigest> + Send + Sync>;
-
 /// Gives dynamic inputs their values.
 pub struct Evaluator {
     environment: Environment,
-    table: BTreeMap<String, TableVariable>,
+    table: ConfiguredVariables,
     roots: Roots,
     host: HostFacts,
-    hash_file: FileHasher,
     known: Memory<DynamicInput>,
     files: Memory<Utf8PathBuf>,
     package_config: Mutex<Option<Arc<PackageConfigFiles>>>,
@@ -83,18 +66,12 @@ pub fn matching_files(roots: &Roots, directory: &Utf8Path, pattern: &str) -> io:
 impl Evaluator {
     /// An evaluator for one build: the environment that cargo gets, the merged `[env]` table of cargo's
     /// configuration, the roots, and the host.
-    pub fn new(
-        environment: &Environment,
-        table: BTreeMap<String, TableVariable>,
-        roots: &Roots,
-        host: HostFacts,
-    ) -> Self {
+    pub fn new(environment: &Environment, table: &ConfiguredVariables, roots: &Roots, host: HostFacts) -> Self {
         Self {
             environment: environment.clone(),
-            table,
+            table: table.clone(),
             roots: roots.clone(),
             host,
-            hash_file: Box::new(hash_file),
             known: Mutex::default(),
             files: Mutex::default(),
             package_config: Mutex::default(),
@@ -106,13 +83,6 @@ impl Evaluator {
     #[must_use]
     pub fn with_packages(mut self, roots: BTreeSet<Utf8PathBuf>) -> Self {
         self.packages = roots;
-        self
-    }
-
-    /// Takes digests of files from elsewhere.
-    #[must_use]
-    pub fn with_file_hasher(mut self, hash_file: FileHasher) -> Self {
-        self.hash_file = hash_file;
         self
     }
 
@@ -198,7 +168,7 @@ impl Evaluator {
             }
             DynamicInput::Variable { name } => Ok(self.variable(name, &BTreeMap::new())),
             DynamicInput::Tool { program } => {
-                let path = self.seen_by_cargos_children("PATH").and_then(|value| value.to_str());
+                let path = self.table.seen_by_children("PATH", &self.environment).and_then(|value| value.to_str());
                 let files = tools::files_behind(program, path);
                 self.contents("tool/1", files.iter().map(|file| ("", file.as_path())))
             }
@@ -233,15 +203,11 @@ impl Evaluator {
         if let Some(value) = package_environment.get(name) {
             return present(hasher.field("value", self.hide_value(value)));
         }
-        let entry = self.table.get(name);
-        let process = self.environment.get(name);
-        match (entry, process) {
-            (Some(entry), process) if entry.force || process.is_none() => {
-                let value = if entry.relative { self.hide_value(&entry.value) } else { entry.value.clone() };
-                present(hasher.field("value", value))
-            }
-            (_, Some(value)) => present(hasher.field("value", value.as_encoded_bytes())),
-            (_, None) => InputValue::Absent,
+        match (self.table.deciding(name, &self.environment), self.environment.get(name)) {
+            (Some(entry), _) if entry.relative => present(hasher.field("value", self.hide_value(&entry.value))),
+            (Some(entry), _) => present(hasher.field("value", entry.value.as_str())),
+            (None, Some(value)) => present(hasher.field("value", value.as_encoded_bytes())),
+            (None, None) => InputValue::Absent,
         }
     }
 
@@ -303,15 +269,8 @@ impl Evaluator {
         directories
     }
 
-    /// The value of a variable in what cargo starts, where cargo itself sets none.
-    fn seen_by_cargos_children(&self, variable: &str) -> Option<&OsStr> {
-        let process = self.environment.get(variable);
-        let configured = self.table.get(variable).filter(|entry| entry.force || process.is_none());
-        configured.map(|entry| entry.value.as_ref()).or(process)
-    }
-
     fn path_list(&self, variable: &str) -> Vec<Utf8PathBuf> {
-        let Some(value) = self.seen_by_cargos_children(variable) else { return Vec::new() };
+        let Some(value) = self.table.seen_by_children(variable, &self.environment) else { return Vec::new() };
         let paths = std::env::split_paths(value).filter_map(|path| Utf8PathBuf::from_path_buf(path).ok());
         paths.filter(|path| !path.as_str().is_empty()).collect()
     }
@@ -324,7 +283,7 @@ impl Evaluator {
             Ok(metadata) if metadata.is_dir() => Ok(present(&KeyHasher::new("directory-in-place-of-file/1"))),
             // Whoever opens a pipe waits for its other end.
             Ok(metadata) if !metadata.is_file() => Ok(present(&KeyHasher::new("no-ordinary-file/1"))),
-            Ok(metadata) => match (self.hash_file)(path) {
+            Ok(metadata) => match hash_file(path) {
                 // What nobody runs is the same whether it could be run or not.
                 Ok(digest) if is_executable(&metadata) && path.extension() != Some("rs") => {
                     Ok(present(KeyHasher::new("executable-file/1").field("content", digest.as_bytes())))

@@ -28,7 +28,7 @@ pub use self::collected::{
     AlwaysRuns, BuildScriptFindings, CompileFindings, NativeCode, PackageOnDisk, declared_inputs, inputs_of_binary,
     inputs_of_build_script, inputs_of_rustc, set_for_build_scripts,
 };
-pub use self::evaluate::{EvaluateError, Evaluator, FileHasher, TableVariable, matching_files};
+pub use self::evaluate::{EvaluateError, Evaluator, matching_files};
 pub use self::host::HostFacts;
 pub(crate) use self::macros::{MacroFiles, inputs_of_macros};
 pub(crate) use self::repository::RepositoryState;

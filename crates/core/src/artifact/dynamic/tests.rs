@@ -5,14 +5,14 @@ use camino::Utf8Path;
 use super::super::Roots;
 use super::*;
 use crate::cargo::invocation::RustcInvocation;
-use crate::environment::Environment;
+use crate::environment::{ConfiguredVariable, ConfiguredVariables, Environment};
 
 /// A machine of its own: a directory with a workspace, libraries and programs.
 struct Host {
     _directory: tempfile::TempDir,
     root: Utf8PathBuf,
     environment: Environment,
-    table: BTreeMap<String, TableVariable>,
+    table: ConfiguredVariables,
     glibc: &'static str,
 }
 
@@ -22,7 +22,8 @@ impl Host {
         let root = Utf8PathBuf::from_path_buf(directory.path().canonicalize().unwrap()).unwrap();
         let mut environment = Environment::default();
         environment.set("PATH", root.join("bin").as_str());
-        let host = Self { _directory: directory, root, environment, table: BTreeMap::new(), glibc: "2.36" };
+        let host =
+            Self { _directory: directory, root, environment, table: ConfiguredVariables::default(), glibc: "2.36" };
         for path in ["work/target", "bin", "lib/pkgconfig", "cargo"] {
             std::fs::create_dir_all(host.root.join(path)).unwrap();
         }
@@ -57,7 +58,7 @@ impl Host {
             loader_directories: vec![self.root.join("lib")],
             link_directories: vec![self.root.join("lib")],
         };
-        Evaluator::new(&self.environment, self.table.clone(), &self.roots(), facts)
+        Evaluator::new(&self.environment, &self.table, &self.roots(), facts)
     }
 
     fn value(&self, input: &DynamicInput) -> InputValue {
@@ -152,22 +153,25 @@ fn a_package_counts_without_outputs_and_nested_packages() {
 fn a_variable_is_taken_from_where_cargo_takes_it() {
     let mut host = Host::new();
     assert_eq!(host.value(&variable("X")), InputValue::Absent);
-    let entry = |value: &str, force, relative| TableVariable { value: value.into(), force, relative };
+    let table = |force| {
+        let entry = ConfiguredVariable { value: "table".into(), force, relative: false };
+        [("X".to_owned(), entry)].into_iter().collect()
+    };
     host.environment.set("X", "process");
     let process = host.value(&variable("X"));
     assert_ne!(process, InputValue::Absent);
-    host.table.insert("X".into(), entry("table", false, false));
+    host.table = table(false);
     assert_eq!(host.value(&variable("X")), process);
-    host.table.insert("X".into(), entry("table", true, false));
+    host.table = table(true);
     let forced = host.value(&variable("X"));
     assert_ne!(forced, process);
     host.environment.remove("X");
-    host.table.insert("X".into(), entry("table", false, false));
+    host.table = table(false);
     assert_eq!(host.value(&variable("X")), forced);
     let package = [("X", "package")];
     assert_ne!(host.value_in(&variable("X"), &package), forced);
     // Empty is not absent, and the name counts with the value.
-    host.table.clear();
+    host.table = ConfiguredVariables::default();
     host.environment.set("EMPTY", "");
     assert_ne!(host.value(&variable("EMPTY")), InputValue::Absent);
     host.environment.set("A", "same");
@@ -283,7 +287,7 @@ fn a_bound_root_counts_by_its_place_behind_links() {
         std::os::unix::fs::symlink(target, &link).unwrap();
         let roots = Roots::new([(RootKind::Workspace, link)]).following_links();
         let facts = HostFacts { glibc: None, loader_directories: Vec::new(), link_directories: Vec::new() };
-        let evaluator = Evaluator::new(&host.environment, BTreeMap::new(), &roots, facts);
+        let evaluator = Evaluator::new(&host.environment, &ConfiguredVariables::default(), &roots, facts);
         evaluator.value(&DynamicInput::BoundRoot { root: RootKind::Workspace }, &BTreeMap::new()).unwrap()
     };
     assert_eq!(value("one"), value("one"));
@@ -463,8 +467,12 @@ fn this_very_program_can_run_here() {
     let roots = Host::new().roots();
     let inputs = inputs_of_binary(&facts, |_| false, &roots);
     assert!(inputs.iter().any(|input| matches!(input, DynamicInput::Glibc { .. })));
-    let evaluator =
-        Evaluator::new(&Environment::default(), BTreeMap::new(), &roots, HostFacts::discover(Some(&executable)));
+    let evaluator = Evaluator::new(
+        &Environment::default(),
+        &ConfiguredVariables::default(),
+        &roots,
+        HostFacts::discover(Some(&executable)),
+    );
     for input in &inputs {
         assert_ne!(evaluator.value(input, &BTreeMap::new()).unwrap(), InputValue::Absent, "{input}");
     }

@@ -7,13 +7,11 @@ mod profile;
 mod tests;
 mod tree;
 
-use std::collections::BTreeMap;
-
 use camino::{Utf8Path, Utf8PathBuf};
 
 use self::tree::{Node, Origin};
 use super::arguments::{CargoCommand, ConfigArgument};
-use crate::environment::Environment;
+use crate::environment::{ConfiguredVariable, ConfiguredVariables, Environment};
 use crate::unit::PassedThrough;
 
 pub use self::flags::{Flags, RequestedTarget};
@@ -55,17 +53,6 @@ pub enum ConfigError {
     NotText(String),
 }
 
-/// A variable of the `[env]` table.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfiguredVariable {
-    /// The value, made absolute if it is a relative path.
-    pub value: String,
-    /// Whether it overrides a variable that is set.
-    pub force: bool,
-    /// Whether it is a path that was made absolute.
-    pub relative: bool,
-}
-
 /// Cargo's configuration.
 #[derive(Clone, Debug)]
 pub struct BuildConfiguration {
@@ -80,7 +67,7 @@ pub struct BuildConfiguration {
     /// `CARGO_INCREMENTAL`, or `build.incremental`.
     pub incremental: Option<bool>,
     /// `[env]`
-    pub variables: BTreeMap<String, ConfiguredVariable>,
+    pub variables: ConfiguredVariables,
     /// `net.offline`
     pub offline: bool,
     /// What of the configuration is not planned. If there is anything, nothing is.
@@ -115,7 +102,7 @@ impl BuildConfiguration {
             rustc_wrapper: None,
             rustc_workspace_wrapper: None,
             incremental: None,
-            variables: BTreeMap::new(),
+            variables: ConfiguredVariables::default(),
             offline: command.offline,
             unplanned: Vec::new(),
             tree,
@@ -189,26 +176,22 @@ impl BuildConfiguration {
         self.unplanned = found.into_iter().map(|(what, why)| PassedThrough { what, why: why.to_owned() }).collect();
     }
 
-    fn configured_variables(&self) -> BTreeMap<String, ConfiguredVariable> {
-        let mut variables = BTreeMap::new();
-        for (name, node) in self.tree.get(&["env"]).into_iter().flat_map(Node::entries) {
+    fn configured_variables(&self) -> ConfiguredVariables {
+        let entries = self.tree.get(&["env"]).into_iter().flat_map(Node::entries);
+        let variable = |node: &Node| {
             let truth = |key| matches!(node.get(&[key]), Some(Node::Leaf(toml::Value::Boolean(true), _)));
             let value = match node {
                 Node::Leaf(_, _) => Some(node),
                 _ => node.get(&["value"]),
             };
-            if let Some(Node::Leaf(toml::Value::String(value), origin)) = value {
-                let value = match truth("relative") {
-                    true => origin.root(&self.current_dir).join(value).into_string(),
-                    false => value.clone(),
-                };
-                variables.insert(
-                    name.to_owned(),
-                    ConfiguredVariable { value, force: truth("force"), relative: truth("relative") },
-                );
-            }
-        }
-        variables
+            let Some(Node::Leaf(toml::Value::String(value), origin)) = value else { return None };
+            let value = match truth("relative") {
+                true => origin.root(&self.current_dir).join(value).into_string(),
+                false => value.clone(),
+            };
+            Some(ConfiguredVariable { value, force: truth("force"), relative: truth("relative") })
+        };
+        entries.filter_map(|(name, node)| Some((name.to_owned(), variable(node)?))).collect()
     }
 
     /// A tool: its variable, or the key below `build`.

@@ -136,9 +136,11 @@ fn targets_and_variables_of_the_configuration_are_read() {
     };
     assert_eq!(names(&config, "build"), ["a", "b", "h"]);
     assert_eq!(names(&config, "build --target c --target c"), ["c"]);
-    assert_eq!(config.variables["A"], ConfiguredVariable { value: "plain".to_owned(), force: false, relative: false });
     let relative = place.path().join("work/path").into_string();
-    assert_eq!(config.variables["B"], ConfiguredVariable { value: relative, force: true, relative: true });
+    let expected = [("A", "plain".to_owned(), false, false), ("B", relative, true, true)];
+    let expected =
+        expected.map(|(name, value, force, relative)| (name.to_owned(), ConfiguredVariable { value, force, relative }));
+    assert_eq!(config.variables, expected.into_iter().collect());
     assert_eq!(config.links_overrides("x"), ["native"]);
     assert!(config.links_overrides("y").is_empty());
     let place = place.set("CARGO_BUILD_TARGET", "v");
