@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 
 use camino::Utf8PathBuf;
+use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use nixcache_core::nix::{KeyName, PublicKey, Sha256, StorePath};
 
@@ -47,13 +48,13 @@ pub(crate) struct Options {
     /// The size that the local store may grow to, such as 20GiB; 0 for no limit
     #[arg(long, value_name = "SIZE", env = "NIXCACHE_STORE_SIZE")]
     pub(crate) store_size: Option<String>,
-    /// Caches to fetch from, in order
+    /// A cache to fetch from; several, in order, by several options, or as words in the variable
     #[arg(long, value_name = "URL", env = "NIXCACHE_CACHES", hide_env_values = true)]
     pub(crate) cache: Vec<String>,
-    /// Caches to publish to
+    /// A cache to publish to; several likewise
     #[arg(long, value_name = "URL", env = "NIXCACHE_PUBLISH", hide_env_values = true)]
     pub(crate) publish: Vec<String>,
-    /// Keys whose signatures count, as NAME:BASE64
+    /// A key whose signatures count, as NAME:BASE64; several likewise
     #[arg(long, value_name = "KEY", env = "NIXCACHE_TRUSTED_KEYS")]
     pub(crate) trusted_key: Vec<String>,
     /// The key that signs what is published
@@ -63,13 +64,13 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", env = "NIXCACHE_PATIENCE")]
     pub(crate) patience: Option<String>,
     /// Fetch nothing
-    #[arg(long)]
+    #[arg(long, env = "NIXCACHE_NO_FETCH", value_parser = FalseyValueParser::new())]
     pub(crate) no_fetch: bool,
     /// Publish nothing
-    #[arg(long)]
+    #[arg(long, env = "NIXCACHE_NO_PUBLISH", value_parser = FalseyValueParser::new())]
     pub(crate) no_publish: bool,
     /// Use no cache that is not a directory
-    #[arg(long)]
+    #[arg(long, env = "NIXCACHE_OFFLINE", value_parser = FalseyValueParser::new())]
     pub(crate) offline: bool,
     /// Write what happened to FILE, as JSON
     #[arg(long, value_name = "FILE", env = "NIXCACHE_SUMMARY")]
@@ -78,6 +79,22 @@ pub(crate) struct Options {
     #[arg(long)]
     pub(crate) dry_run: bool,
 }
+
+/// The options above as they are written. After a command they are cargo's, which doesn't know them.
+pub(crate) const OWN_OPTIONS: [&str; 12] = [
+    "--store",
+    "--store-size",
+    "--cache",
+    "--publish",
+    "--trusted-key",
+    "--secret-key-file",
+    "--patience",
+    "--no-fetch",
+    "--no-publish",
+    "--summary",
+    "--dry-run",
+    "--json",
+];
 
 /// Our own commands; anything else is cargo's.
 #[derive(Debug, Subcommand)]
@@ -214,6 +231,35 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether `--dry-run` means something: commands that only show do the same with it.
+    pub(crate) fn has_dry_run(&self) -> bool {
+        match self {
+            Self::Cargo(_)
+            | Self::Deps { .. }
+            | Self::Plan { .. }
+            | Self::Why { .. }
+            | Self::Gc { .. }
+            | Self::Use(_)
+            | Self::Verify { repair: false }
+            | Self::List { .. }
+            | Self::Stats { .. }
+            | Self::Key { command: KeyCommand::Public }
+            | Self::Config { .. }
+            | Self::Doctor
+            | Self::Completions { .. }
+            | Self::Man => true,
+            Self::Verify { repair: true }
+            | Self::Push { .. }
+            | Self::Pull { .. }
+            | Self::Key { .. }
+            | Self::Nix { .. }
+            | Self::Export { .. }
+            | Self::Import { .. }
+            | Self::Nif { .. }
+            | Self::Serve(_) => false,
+        }
+    }
+
     /// The command and arguments that cargo would be given.
     pub(crate) fn cargo_arguments(&self) -> Option<&[OsString]> {
         match self {

@@ -127,7 +127,7 @@ mod signals {
     use signal_hook::iterator::{Handle, Signals};
 
     /// Signals on their way to cargo. The terminal sends an interrupt to both of us; what is sent to us alone
-    /// is passed on.
+    /// is passed on. What whoever started us wants ignored is ignored by cargo too.
     pub(super) struct Forwarding {
         child: Arc<AtomicU32>,
         handle: Handle,
@@ -135,14 +135,19 @@ mod signals {
 
     impl Forwarding {
         pub(super) fn prepare() -> std::io::Result<Self> {
-            let mut signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
+            let ignored = ignored();
+            let mut signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP].into_iter().filter(|signal| {
+                let bit = 1 << (signal - 1);
+                ignored & bit == 0
+            }))?;
             let handle = signals.handle();
             let child = Arc::new(AtomicU32::new(0));
             let receiver = Arc::clone(&child);
             std::thread::spawn(move || {
                 for signal in signals.forever() {
                     let child = receiver.load(Ordering::Acquire);
-                    if matches!(signal, SIGTERM | SIGHUP) && child != 0 {
+                    let has_it_already = matches!(signal, SIGINT | SIGQUIT) && is_in_foreground();
+                    if child != 0 && !has_it_already {
                         send(child, signal);
                     }
                 }
@@ -159,9 +164,28 @@ mod signals {
         }
     }
 
+    /// The signals that are ignored since before we were started, as a set of bits. They are known on Linux alone.
+    fn ignored() -> u64 {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let bits = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+        bits.and_then(|bits| u64::from_str_radix(bits.trim(), 16).ok()).unwrap_or_default()
+    }
+
+    /// Whether a terminal sends its interrupts to us, and with us to all that we have started.
+    fn is_in_foreground() -> bool {
+        let terminal = std::fs::File::open("/dev/tty");
+        let foreground = terminal.ok().and_then(|terminal| rustix::termios::tcgetpgrp(terminal).ok());
+        foreground == Some(rustix::process::getpgrp())
+    }
+
     fn send(child: u32, signal: i32) {
         use rustix::process::{Pid, Signal, kill_process};
-        let signal = if signal == SIGHUP { Signal::HUP } else { Signal::TERM };
+        let signal = match signal {
+            SIGINT => Signal::INT,
+            SIGQUIT => Signal::QUIT,
+            SIGHUP => Signal::HUP,
+            _ => Signal::TERM,
+        };
         if let Some(child) = i32::try_from(child).ok().and_then(Pid::from_raw) {
             // It may have ended meanwhile.
             let _ = kill_process(child, signal);

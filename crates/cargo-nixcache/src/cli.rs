@@ -29,10 +29,12 @@ pub(crate) fn run() -> ExitCode {
     let settings = match settings(&options, &from_variables(&matches), command.cargo_arguments()) {
         Ok(settings) => settings,
         Err(error) => {
-            Report::new(false, false, None).error(&error, None);
-            return ExitCode::from(exit::USAGE);
+            return refuse(&error);
         }
     };
+    if options.dry_run && !command.has_dry_run() {
+        return refuse(&NoDryRun);
+    }
     let (summary_file, dry_run) = (settings.summary.as_deref(), options.dry_run);
     match command {
         Command::Cargo(arguments) => {
@@ -40,9 +42,11 @@ pub(crate) fn run() -> ExitCode {
             Build { settings: &settings, arguments: &arguments, dry_run, summary_file, scope, variables: &[] }.run()
         }
         Command::Deps { arguments } => {
-            let mut arguments = with_command(arguments);
-            // Cargo goes on where a member is refused.
-            arguments.insert(1, "--keep-going".into());
+            let arguments = with_command(arguments);
+            let command = arguments.first().map(|command| command.to_string_lossy().into_owned()).unwrap_or_default();
+            if !DEPS_OF.contains(&command.as_str()) {
+                return refuse(&NoDepsOf { command });
+            }
             let scope = Scope::Dependencies;
             Build { settings: &settings, arguments: &arguments, dry_run, summary_file, scope, variables: &[] }.run()
         }
@@ -61,7 +65,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Key { command: KeyCommand::Public } => commands::key::public(&settings),
         Command::Use(mut arguments) => {
             arguments.dry_run |= dry_run;
-            commands::use_cache::run(&settings, &arguments, options.offline)
+            commands::use_cache::run(&settings, &arguments, settings.caches.switched_off.contains(&"offline"))
         }
         Command::Nix { command } => match command {
             NixCommand::Lock { file, name, arguments } => {
@@ -86,6 +90,28 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+/// What `deps` can build.
+const DEPS_OF: [&str; 5] = ["build", "b", "check", "c", "clippy"];
+
+/// `deps` was asked for something that cargo doesn't build members in the end for.
+#[derive(Debug, thiserror::Error)]
+#[error("deps of `{command}`: cargo's command must be build, check or clippy")]
+struct NoDepsOf {
+    command: String,
+}
+
+/// A command that changes something whatever it is told.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "this command has no `--dry-run`: cargo's own, `deps`, `gc` and `use` have; `serve gc` has one after the command"
+)]
+struct NoDryRun;
+
+fn refuse(error: &dyn std::error::Error) -> ExitCode {
+    Report::new(false, false, None).error(error, None);
+    ExitCode::from(exit::USAGE)
+}
+
 /// `plan --release` means `plan build --release`.
 fn with_command(mut arguments: Vec<OsString>) -> Vec<OsString> {
     let named = arguments.first().is_some_and(|first| !first.as_encoded_bytes().starts_with(b"-"));
@@ -100,10 +126,10 @@ fn from_variables(matches: &ArgMatches) -> Vec<&'static str> {
     let matches = matches.subcommand_matches("nixcache");
     let is_variable =
         |field: &&str| matches.is_some_and(|matches| matches.value_source(field) == Some(ValueSource::EnvVariable));
-    ["store", "store_size", "summary", "cache", "publish", "trusted_key", "secret_key_file", "patience"]
-        .into_iter()
-        .filter(is_variable)
-        .collect()
+    let lists = ["cache", "publish", "trusted_key"];
+    let values = ["store", "store_size", "summary", "secret_key_file", "patience"];
+    let switches = ["no_fetch", "no_publish", "offline"];
+    lists.into_iter().chain(values).chain(switches).filter(is_variable).collect()
 }
 
 fn settings(

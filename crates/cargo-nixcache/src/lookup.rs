@@ -25,6 +25,8 @@ pub(crate) enum LeaseSource<'a> {
     Held(&'a Lease),
     /// The store.
     Store(&'a LocalStore),
+    /// One that is held, and then a store.
+    Either(&'a Lease, &'a LocalStore),
 }
 
 impl<'a> StoreLookup<'a> {
@@ -44,15 +46,13 @@ impl Lookup for StoreLookup<'_> {
     type Error = StoreError;
 
     fn node(&self, key: Key) -> Result<Option<Node>, StoreError> {
-        let found = match self.lease {
-            LeaseSource::Held(lease) => lease.get_node(&key),
-            LeaseSource::Store(store) => store.lease()?.get_node(&key),
-        };
-        match found {
-            // A record that is not understood is a miss: it will be written again.
-            Ok(node) => Ok(node.and_then(|node| serde_json::from_slice(&node.payload).ok())),
-            Err(error) if error.is_miss() => Ok(None),
-            Err(error) => Err(error),
+        match self.lease {
+            LeaseSource::Held(lease) => node_of(lease, key),
+            LeaseSource::Store(store) => node_of(&store.lease()?, key),
+            LeaseSource::Either(lease, store) => match node_of(lease, key)? {
+                Some(node) => Ok(Some(node)),
+                None => node_of(&store.lease()?, key),
+            },
         }
     }
 
@@ -63,5 +63,14 @@ impl Lookup for StoreLookup<'_> {
 
     fn forget(&self) {
         self.evaluator.forget();
+    }
+}
+
+fn node_of(lease: &Lease, key: Key) -> Result<Option<Node>, StoreError> {
+    match lease.get_node(&key) {
+        // A record that is not understood is a miss: it will be written again.
+        Ok(node) => Ok(node.and_then(|node| serde_json::from_slice(&node.payload).ok())),
+        Err(error) if error.is_miss() => Ok(None),
+        Err(error) => Err(error),
     }
 }

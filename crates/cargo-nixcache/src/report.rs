@@ -73,8 +73,8 @@ impl Report {
     }
 
     /// A bar for work on `total` units, which shows itself only if the work takes longer than a moment.
-    pub(crate) fn bar(&self, total: u64) -> Bar {
-        Bar { total, began: Instant::now(), shown: !self.quiet && self.terminal, bar: OnceLock::new() }
+    pub(crate) fn bar(&self, word: &'static str, total: u64) -> Bar {
+        Bar { word, total, began: Instant::now(), shown: !self.quiet && self.terminal, bar: OnceLock::new() }
     }
 }
 
@@ -111,6 +111,7 @@ impl Drop for Spinner {
 
 /// A progress bar that may never be seen.
 pub(crate) struct Bar {
+    word: &'static str,
     total: u64,
     began: Instant,
     shown: bool,
@@ -126,7 +127,7 @@ impl Bar {
                 let style = style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("=> ");
                 ProgressBar::with_draw_target(Some(self.total), ProgressDrawTarget::stderr())
                     .with_style(style)
-                    .with_prefix("Restoring")
+                    .with_prefix(self.word)
             });
             bar.set_position(done);
         }
@@ -139,6 +140,11 @@ impl Drop for Bar {
             bar.finish_and_clear();
         }
     }
+}
+
+/// A number of units as people read it.
+pub(crate) fn units(count: usize) -> String {
+    if count == 1 { "1 unit".to_owned() } else { format!("{count} units") }
 }
 
 /// Bytes as people read them.

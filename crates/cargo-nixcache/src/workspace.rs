@@ -22,6 +22,7 @@ use crate::facts;
 use crate::launcher;
 use crate::machine::MachineCache;
 use crate::metadata_cache::{Question, configuration_files};
+use crate::report::Report;
 use crate::settings::Settings;
 use crate::summary::Seconds;
 
@@ -60,6 +61,31 @@ pub(crate) enum WorkspaceError {
         /// What is not known.
         what: String,
     },
+}
+
+impl WorkspaceError {
+    /// What cargo wrote when it was asked for the workspace and refused.
+    pub(crate) fn words_of_cargo(&self) -> Option<&str> {
+        match self {
+            Self::Metadata(MetadataError::Refused { stderr, .. })
+            | Self::Plan(PlanError::Metadata(MetadataError::Refused { stderr, .. })) => Some(stderr),
+            _ => None,
+        }
+    }
+
+    /// Whether cargo, which runs as it is then, says nothing of it.
+    pub(crate) fn is_ours_to_tell(&self) -> bool {
+        matches!(self, Self::Unknown { .. } | Self::Plan(PlanError::Declaration { .. }))
+    }
+
+    /// What can be done about it.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        let Self::Left { what, .. } = self else { return None };
+        let name = what.split('=').next().unwrap_or_default();
+        crate::arguments::OWN_OPTIONS
+            .contains(&name)
+            .then_some("options of `cargo nixcache` go before its command: `cargo nixcache --cache URL pull`")
+    }
 }
 
 /// A build that has been planned.
@@ -214,6 +240,11 @@ impl PlannedBuild {
             own_packages,
             sets: OnceLock::new(),
         })
+    }
+
+    /// How much is said of it, as the command asks.
+    pub(crate) fn report(&self) -> Report {
+        Report::new(self.command.quiet, self.command.verbose > 0, self.command.color.as_deref())
     }
 
     /// The sets of the build, as its sources are when this is first asked.

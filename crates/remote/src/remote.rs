@@ -218,6 +218,11 @@ impl Remote {
         !self.shared.members.is_empty()
     }
 
+    /// Whether there is a cache to fetch from that was not left out.
+    pub fn is_any_usable(&self) -> bool {
+        self.shared.members.iter().any(|member| !member.guard.is_left_out())
+    }
+
     /// Whether there is any cache to publish to.
     pub fn can_publish(&self) -> bool {
         !self.shared.publishers.is_empty()

@@ -355,6 +355,75 @@ fn a_store_is_pushed_and_pulled_without_building() {
 }
 
 #[test]
+fn what_caches_have_is_seen_without_being_fetched() {
+    let cache = Cache::new();
+    let (first, second) = (Machine::new(), Machine::new());
+    cache.publishing(&app(&first)).build(&["build"]);
+    let workspace = app(&second);
+    let fetching = cache.fetching(&workspace, &cache.public_key);
+    for arguments in [&["plan"][..], &["--dry-run", "build"]] {
+        let shown = fetching.nixcache(arguments).succeed();
+        let states: Vec<&str> = shown.stdout.lines().filter_map(|line| line.split_whitespace().next()).collect();
+        let units = states.iter().filter(|state| **state != "artifact");
+        assert!(units.clone().count() > 4 && units.clone().all(|state| *state == "cache"), "{shown}");
+        assert!(shown.stdout.contains(&cache.url()) && shown.stdout.contains("deps of app"), "{shown}");
+    }
+    let shown = fetching.nixcache(&["plan", "--json"]).succeed();
+    let plan: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+    for unit in plan["units"].as_array().unwrap() {
+        assert_eq!((unit["state"].as_str(), unit["from"].as_str()), (Some("cache"), Some(&*cache.url())), "{shown}");
+    }
+    let shown = fetching.nixcache(&["why", "itoa"]).succeed();
+    assert!(shown.stdout.contains(&format!("in the cache {}", cache.url())), "{shown}");
+    // Nothing of it was kept: without the cache nothing is at hand.
+    let shown = workspace.nixcache(&["plan"]).succeed();
+    assert!(shown.stdout.contains("missing") && !shown.stdout.contains("store "), "{shown}");
+    // What differs here is not said to be in the cache.
+    workspace.edit("src/main.rs", "println!", "print!");
+    let shown = fetching.nixcache(&["plan"]).succeed();
+    let of = |unit: &str| shown.stdout.lines().find(|line| line.contains(unit)).unwrap_or_default();
+    assert!(of("app 0.1.0 bin").starts_with("missing") && of("itoa").starts_with("cache"), "{shown}");
+    // Nor is what nobody trusted has signed.
+    let shown = cache.fetching(&workspace, "other-1:A6EHv/POEL4dcN0Y50vAmWfk1jCbpQ1fHdyGZBJVMbg=").nixcache(&["plan"]);
+    let shown = shown.succeed();
+    assert!(!shown.stdout.contains("cache "), "{shown}");
+}
+
+#[test]
+fn whoever_cannot_sign_fetches_all_the_same() {
+    let cache = Cache::new();
+    let (first, second) = (Machine::new(), Machine::new());
+    cache.publishing(&app(&first)).build(&["build"]);
+    let workspace = app(&second);
+    let fetching = cache.fetching(&workspace, &cache.public_key).with_env("NIXCACHE_PUBLISH", cache.url());
+    let warm = fetching.nixcache(&["build"]).restores_everything();
+    assert!(warm.stderr.contains("nothing is published"), "{warm}");
+    // Nor does it keep from fetching alone, which says nothing of it.
+    let third = app(&Machine::new());
+    let pulled = cache.fetching(&third, &cache.public_key).with_env("NIXCACHE_PUBLISH", cache.url());
+    let pulled = pulled.nixcache(&["pull"]).succeed();
+    assert!(pulled.stderr.contains("; 0 units are left to build") && !pulled.stderr.contains("sign"), "{pulled}");
+    // To publish it is needed.
+    assert_eq!(fetching.nixcache(&["push"]).fail().status.code(), Some(76));
+}
+
+#[test]
+fn pulling_from_caches_that_do_not_answer_fails() {
+    let machine = Machine::new();
+    let workspace = app(&machine).with_env("NIXCACHE_CACHES", "http://127.0.0.1:1");
+    let failed = workspace.nixcache(&["pull"]).fail();
+    assert_eq!(failed.status.code(), Some(76), "{failed}");
+    // A setting that leaves no cache is named.
+    for setting in ["offline", "no-fetch"] {
+        let failed = workspace.nixcache(&[&format!("--{setting}"), "pull"]).fail();
+        assert!(failed.status.code() == Some(76) && failed.stderr.contains(&format!("`{setting}`")), "{failed}");
+        let variable = format!("NIXCACHE_{}", setting.to_uppercase().replace('-', "_"));
+        let failed = workspace.with_env(&variable, "1").nixcache(&["pull"]).fail();
+        assert!(failed.stderr.contains(&format!("`{setting}`")), "{failed}");
+    }
+}
+
+#[test]
 fn a_key_is_made_once_and_only_its_owner_can_read_it() {
     let machine = Machine::new();
     let workspace = machine.workspace("anywhere");

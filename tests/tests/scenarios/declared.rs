@@ -52,6 +52,21 @@ fn a_changed_declared_input_is_seen_in_a_filled_target_directory() {
     assert_eq!(workspace.run_output("debug/app"), "two\n");
 }
 
+/// Whoever declares inputs counts on them, so nothing is kept of a declaration that says something else.
+#[test]
+fn a_declaration_that_is_not_understood_is_told() {
+    for declared in ["inputs = \"templates/**\"", "input = [\"templates/**\"]"] {
+        let machine = Machine::new();
+        let workspace = workspace(&machine, &format!("[package.metadata.nixcache]\n{declared}\n"));
+        let built = workspace.nixcache(&["build"]).succeed();
+        assert!(built.stderr.contains("package.metadata.nixcache"), "{built}");
+        workspace.write("templates/page.txt", "two\n");
+        workspace.remove_target();
+        workspace.nixcache(&["build"]).succeed();
+        assert_eq!(workspace.run_output("debug/app"), "two\n");
+    }
+}
+
 #[test]
 fn a_changed_proc_macro_builds_its_users() {
     let machine = Machine::new();

@@ -174,6 +174,33 @@ fn an_interrupted_build_keeps_what_was_finished_and_ends_as_cargo_ends() {
     }
 }
 
+/// Continuous integration sends it to one process, and no terminal to all.
+#[test]
+fn an_interrupt_that_is_sent_to_us_alone_reaches_cargo() {
+    let machine = Machine::new();
+    let workspace = machine.workspace("app");
+    workspace.package("", "[workspace]\n", "fn main() { std::thread::sleep(std::time::Duration::from_secs(60)) }\n");
+    workspace.build(&["build"]);
+    for signal in ["INT", "QUIT"] {
+        let mut running = workspace.nixcache(&["run"]).start();
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while !Command::new("pgrep")
+            .args(["-f", workspace.target().join("debug/app").to_str().unwrap()])
+            .status()
+            .unwrap()
+            .success()
+        {
+            assert!(Instant::now() < deadline && running.is_running(), "the program doesn't start");
+            sleep(Duration::from_millis(20));
+        }
+        let signalled = Instant::now();
+        running.signal_leader(signal);
+        let outcome = running.wait();
+        assert!(signalled.elapsed() < Duration::from_secs(30), "it waited for the program\n{outcome}");
+        assert!(!outcome.status.success(), "{outcome}");
+    }
+}
+
 #[test]
 fn a_failed_build_keeps_what_was_finished() {
     let machine = Machine::new();

@@ -83,6 +83,44 @@ fn a_dry_run_shows_and_changes_nothing() {
 }
 
 #[test]
+fn a_dry_run_of_what_cannot_be_planned_or_shown_is_refused() {
+    let machine = Machine::new();
+    let workspace = app(&machine);
+    for arguments in [&["fmt"][..], &["build", "--no-such-option"], &["no-such-command"]] {
+        let refused = workspace.nixcache(&[&["--dry-run"], arguments].concat()).fail();
+        assert_eq!(refused.status.code(), Some(73), "{refused}");
+    }
+    for arguments in [&["verify", "--repair"][..], &["key", "generate", "team-1"], &["push"], &["nix", "lock"]] {
+        let refused = workspace.nixcache(&[&["--dry-run"], arguments].concat()).fail();
+        assert_eq!(refused.status.code(), Some(2), "{refused}");
+    }
+    assert!(!workspace.path("nixcache.lock").exists());
+    assert!(!machine.root().join("home/.config/cargo-nixcache/secret-key").exists());
+}
+
+#[test]
+fn where_there_is_no_plan_cargo_says_why() {
+    let machine = Machine::new();
+    let workspace = app(&machine);
+    workspace.write("Cargo.lock", "this is no lock file\n");
+    let plain = workspace.cargo(&["metadata", "--format-version=1"]).fail();
+    let first = plain.stderr.lines().next().unwrap();
+    for arguments in [&["plan"][..], &["why", "itoa"], &["--dry-run", "build"]] {
+        let refused = workspace.nixcache(arguments).fail();
+        assert_eq!(refused.status.code(), Some(73), "{refused}");
+        assert!(refused.stderr.contains(first), "{refused}\nplain cargo says\n{plain}");
+    }
+}
+
+#[test]
+fn an_option_of_ours_behind_the_command_is_explained() {
+    let machine = Machine::new();
+    let workspace = app(&machine);
+    let refused = workspace.nixcache(&["pull", "--cache", "file:///nowhere"]).fail();
+    assert!(refused.stderr.contains("go before its command"), "{refused}");
+}
+
+#[test]
 fn the_plan_is_data() {
     let machine = Machine::new();
     let workspace = app(&machine);
@@ -105,15 +143,28 @@ fn why_names_the_input_that_differed() {
     assert!(!outcome.stdout.contains("sweet"), "values can be secrets\n{outcome}");
     workspace.edit("part/src/lib.rs", "1", "2");
     let outcome = workspace.nixcache(&["why", "part"]).run();
-    assert!(outcome.stdout.contains("src/lib.rs"), "{outcome}");
+    assert!(outcome.stdout.contains("file part/src/lib.rs differs"), "{outcome}");
+    // Of what depends on it, that is the reason.
+    let outcome = workspace.nixcache(&["why", "app"]).run();
+    assert!(outcome.stdout.contains("file part/src/lib.rs differs"), "{outcome}");
+    assert_eq!(workspace.nixcache(&["why", "nobody"]).fail().stdout, "");
 }
 
 #[test]
 fn dependencies_alone_can_be_built_and_kept() {
     let machine = Machine::new();
     let workspace = app(&machine);
+    let shown = workspace.nixcache(&["--dry-run", "deps"]).succeed();
+    assert!(shown.stdout.contains("itoa") && !shown.stdout.contains("part"), "{shown}");
     let outcome = workspace.nixcache(&["deps"]).succeed();
     assert_eq!(outcome.compiled_crates().into_iter().collect::<Vec<_>>(), ["itoa"], "{outcome}");
+    let summary = &outcome.summary().json;
+    let expected = (Some(1), &serde_json::json!(["build"]));
+    assert_eq!((summary["units"]["planned"].as_u64(), &summary["command"]), expected, "{outcome}");
+    for command in ["test", "doc", "fmt"] {
+        let refused = workspace.nixcache(&["deps", command]).fail();
+        assert!(refused.status.code() == Some(2) && refused.stderr.contains(command), "{refused}");
+    }
     let outcome = workspace.build(&["build"]);
     assert!(!outcome.compiled_crates().contains("itoa"), "{outcome}");
 }

@@ -15,13 +15,14 @@ use nixcache_core::store::LocalStore;
 use nixcache_core::unit::UnitIndex;
 use nixcache_remote::Remote;
 
+use self::prepare::PreparedBuild;
 use crate::caches;
 use crate::child::{CargoCall, end_as};
 use crate::machine::MachineCache;
 use crate::report::{Report, chain};
 use crate::settings::Settings;
 use crate::summary::{Summary, rounded};
-use crate::workspace::{PlannedBuild, WorkspaceError};
+use crate::workspace::PlannedBuild;
 
 /// One cargo command, from its arguments to its exit code.
 pub(crate) struct Build<'a> {
@@ -69,8 +70,7 @@ impl Build<'_> {
         );
         let (report, planned) = match build {
             Ok(build) => {
-                let command = &build.command;
-                let report = Report::new(command.quiet, command.verbose > 0, command.color.as_deref());
+                let report = build.report();
                 summary.passed_through =
                     build.graph.passed_through.iter().map(|part| format!("{}: {}", part.what, part.why)).collect();
                 for part in &summary.passed_through {
@@ -82,8 +82,11 @@ impl Build<'_> {
                 let report = Report::new(false, false, None);
                 summary.passed_through = vec![chain(&error)];
                 // Cargo says what is wrong with a workspace or an argument, and says it better.
-                if matches!(error, WorkspaceError::Unknown { .. }) {
+                if error.is_ours_to_tell() && !self.dry_run {
                     report.warning(&format!("nothing is cached: {}", chain(&error)));
+                }
+                if self.dry_run {
+                    return Outcome::Code(crate::commands::no_plan(&error));
                 }
                 (report, None)
             }
@@ -97,7 +100,12 @@ impl Build<'_> {
                     self.plain(&environment, &report, &mut summary)
                 }
             },
-            None if self.dry_run => Outcome::Code(ExitCode::SUCCESS),
+            None if self.dry_run => {
+                for part in &summary.passed_through {
+                    crate::commands::print(&format!("cargo     {part}"));
+                }
+                Outcome::Code(ExitCode::SUCCESS)
+            }
             None => self.plain(&environment, &report, &mut summary),
         };
         summary.seconds.total = rounded(began.elapsed());
@@ -109,7 +117,8 @@ impl Build<'_> {
     fn plain(&self, environment: &Environment, report: &Report, summary: &mut Summary) -> Outcome {
         let cargo = environment.get_str("CARGO").unwrap_or("cargo");
         let (cargo, variables) = (Utf8Path::new(cargo), self.variables);
-        let call = CargoCall { cargo, arguments: self.arguments, variables, recorder: None, output: None };
+        let arguments = &self.cargo_arguments();
+        let call = CargoCall { cargo, arguments, variables, recorder: None, output: None };
         run_cargo(&call, report, summary, |_| {})
     }
 
@@ -121,7 +130,7 @@ impl Build<'_> {
         machine: &MachineCache,
         summary: &mut Summary,
     ) -> Outcome {
-        summary.units.planned = build.graph.units.len() as u64;
+        summary.units.planned = (build.graph.units.len() - self.left_out(build).len()) as u64;
         let remote = if self.dry_run { None } else { self.remote(build, report) };
         let stores = Stores { local: store, caches: remote.as_ref() };
         let mut prepared = match self.prepare(build, stores, report, summary) {
@@ -138,18 +147,50 @@ impl Build<'_> {
             }
         }
         if self.dry_run {
-            crate::commands::plan::show(build, &prepared.resolution);
-            return Outcome::Code(ExitCode::SUCCESS);
+            return Outcome::Code(self.show(build, store, &prepared));
         }
         self.build_rest(build, stores, &mut prepared, report, machine, summary)
     }
 
+    /// Shows what would be done.
+    fn show(&self, build: &PlannedBuild, store: &LocalStore, prepared: &PreparedBuild) -> ExitCode {
+        use crate::commands::plan::{ShownPlan, seen, show};
+        let left_out = self.left_out(build);
+        let PreparedBuild { resolution, ledger, .. } = prepared;
+        match seen(self.settings, build, store, ledger, resolution, &left_out) {
+            Ok(seen) => {
+                show(&ShownPlan { build, resolution, seen: &seen }, &left_out);
+                ExitCode::SUCCESS
+            }
+            Err(error) => crate::commands::store_failed(&error),
+        }
+    }
+
     /// The caches of the settings. Without them everything goes on.
     fn remote(&self, build: &PlannedBuild, report: &Report) -> Option<Remote> {
-        caches::open(&self.settings.caches, &build.environment, *report).unwrap_or_else(|error| {
+        let settings = &self.settings.caches;
+        let opened = caches::open(settings, &build.environment, *report).or_else(|error| {
+            if !error.is_of_signing() {
+                return Err(error);
+            }
+            // Whoever can't sign, such as a build of a stranger's change, can fetch all the same.
+            report.warning(&format!("nothing is published: {}", chain(&error)));
+            caches::open(&settings.to_fetch(), &build.environment, *report)
+        });
+        opened.unwrap_or_else(|error| {
             report.warning(&format!("no cache is used: {}", chain(&error)));
             None
         })
+    }
+
+    /// What cargo is told.
+    fn cargo_arguments(&self) -> Vec<OsString> {
+        let mut arguments = self.arguments.to_vec();
+        if self.scope == Scope::Dependencies {
+            // Cargo goes on where a member is refused.
+            arguments.insert(1.min(arguments.len()), "--keep-going".into());
+        }
+        arguments
     }
 
     /// The units that caches have nothing to do with.

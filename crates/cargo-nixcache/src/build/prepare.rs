@@ -38,7 +38,12 @@ impl Build<'_> {
             resolve(&build.graph, &build.inputs, &ledger, build.build_directory(), &lookup)
         })
         .map_err(|error| chain(&error))?;
-        summary.units.fresh = count(&resolution, |state| matches!(state, UnitState::InPlace(_)));
+        let left_out = self.left_out(build);
+        let in_place = |resolution: &Resolution| {
+            let asked_for = resolution.iter().filter(|(unit, _)| !left_out.contains(unit));
+            asked_for.filter(|(_, state)| matches!(state, UnitState::InPlace(_))).count() as u64
+        };
+        summary.units.fresh = in_place(&resolution);
         if self.dry_run {
             return Ok(PreparedBuild { resolution, ledger, session, profile });
         }
@@ -48,7 +53,6 @@ impl Build<'_> {
                 Some(Patience::Time(base)) => remote.allow(allowance(build, &resolution).with_base(base)),
                 Some(Patience::Unlimited) => {}
             }
-            let left_out = self.left_out(build);
             let fetch = Fetch { build, store, remote, ledger: &ledger, lookup: &lookup, report, left_out: &left_out };
             let (resolved, fetched) =
                 timed(&mut summary.seconds.resolve, || fetch.run(resolution)).map_err(|error| chain(&error))?;
@@ -58,8 +62,7 @@ impl Build<'_> {
         let restored = timed(&mut summary.seconds.restore, || {
             self.restore(build, &lease, &session, &mut resolution, &mut ledger, report)
         })?;
-        let in_place = count(&resolution, |state| matches!(state, UnitState::InPlace(_)));
-        summary.units.restored = in_place.saturating_sub(summary.units.fresh);
+        summary.units.restored = in_place(&resolution).saturating_sub(summary.units.fresh);
         summary.bytes.linked = restored.linked;
         summary.bytes.copied = restored.copied;
         for (unit, error) in &restored.failed {
@@ -96,7 +99,7 @@ impl Build<'_> {
             *resolution = resolve(&build.graph, &build.inputs, ledger, build.build_directory(), &lookup)
                 .map_err(|error| chain(&error))?;
         }
-        let bar = report.bar(hits);
+        let bar = report.bar("Restoring", hits);
         let context = RestoreContext {
             graph: &build.graph,
             store: lease,

@@ -19,7 +19,7 @@ use crate::child::CargoCall;
 use crate::launcher;
 use crate::lookup::{LeaseSource, StoreLookup};
 use crate::machine::MachineCache;
-use crate::report::{Report, chain};
+use crate::report::{Report, chain, units};
 use crate::summary::{NotKeptUnit, Summary, timed};
 use crate::workspace::PlannedBuild;
 
@@ -52,11 +52,22 @@ impl Build<'_> {
             session.map(|file| (program, file))
         });
         let called = recorder.as_ref().map(|(program, _)| program);
+        if self.scope == Scope::Dependencies {
+            let left = prepared
+                .resolution
+                .iter()
+                .filter(|(unit, state)| matches!(state, UnitState::Left(_)) && !left_out.contains(unit));
+            match left.count() {
+                0 => {}
+                left => report.status("Building", &format!("{} that the workspace depends upon", units(left))),
+            }
+        }
+        let arguments = self.cargo_arguments();
         let notes = format!("{} {wrapper:?} {called:?}", build.toolchain.rustc);
         machine.place_rustc_info(build.build_directory(), &notes);
         let call = CargoCall {
             cargo: &build.toolchain.cargo,
-            arguments: self.arguments,
+            arguments: &arguments,
             variables: self.variables,
             recorder: recorder.as_ref().map(|(program, file)| (program.as_path(), file.clone())),
             // What cargo says of refused members is no news.
@@ -200,7 +211,7 @@ fn dependencies_outcome(
         }
     }
     if missing == 0 {
-        report.status("Finished", &format!("{done} units that the workspace depends upon"));
+        report.status("Finished", &format!("{} that the workspace depends upon", units(done)));
         return Outcome::Code(ExitCode::SUCCESS);
     }
     if let Some(output) = prepared.session.output_file().and_then(|file| std::fs::read(file).ok()) {

@@ -18,6 +18,7 @@ use nixcache_core::unit::UnitIndex;
 use nixcache_remote::{FetchError, Fetching, Outcome, Remote};
 
 use super::hints::{Hints, Wish};
+use super::look::Looking;
 use crate::lookup::StoreLookup;
 use crate::report::{Report, bytes, chain};
 use crate::workspace::PlannedBuild;
@@ -71,12 +72,23 @@ struct Run<'a> {
     /// What is under way because of a set, or is one.
     hinted: BTreeSet<u64>,
     fetched: Fetched,
+    /// Set where artifacts are looked for and not fetched.
+    looking: Option<&'a mut Looking>,
 }
 
 impl Fetch<'_> {
     /// Asks the caches for everything that `resolution` lacks, and resolves again with what came. Caches that fail are
     /// no error: what they would have given is built.
-    pub(crate) fn run(&self, mut resolution: Resolution) -> Result<(Resolution, Fetched), StoreError> {
+    pub(crate) fn run(&self, resolution: Resolution) -> Result<(Resolution, Fetched), StoreError> {
+        self.run_with(resolution, None)
+    }
+
+    /// The same; with `looking`, only what is small is fetched.
+    pub(super) fn run_with(
+        &self,
+        mut resolution: Resolution,
+        looking: Option<&mut Looking>,
+    ) -> Result<(Resolution, Fetched), StoreError> {
         let lease = Arc::new(self.store.lease()?);
         if !lease.is_writable() {
             return Ok((resolution, Fetched::default()));
@@ -92,7 +104,8 @@ impl Fetch<'_> {
         });
         let hints = Hints::new(&build.graph, &build.inputs, &resolution, self.left_out);
         let (asked, hinted) = (BTreeSet::new(), BTreeSet::new());
-        let mut run = Run { fetch: self, lease, fetching, items, asked, hints, hinted, fetched: Fetched::default() };
+        let fetched = Fetched::default();
+        let mut run = Run { fetch: self, lease, fetching, items, asked, hints, hinted, fetched, looking };
         let spinner = self.report.spinner("Fetching");
         run.begin(wanted(&resolution));
         let mut is_new = false;
@@ -113,6 +126,12 @@ impl Fetch<'_> {
             }
         }
         Ok((resolution, run.fetched))
+    }
+
+    /// The path of a record follows from the plan, whoever named it.
+    fn path(&self, unit: UnitIndex, key: &Key) -> StorePath {
+        let package = self.build.graph.package(self.build.graph.unit(unit));
+        store_path(key, &package.name, &package.version)
     }
 }
 
@@ -139,38 +158,33 @@ impl Run<'_> {
 
     /// Those that were not asked for yet.
     fn new_ones(&self, wishes: Vec<Wish>) -> Vec<Wish> {
-        let is_new =
-            |(unit, key): &Wish| !self.fetch.left_out.contains(unit) && !self.asked.contains(&self.path(*unit, key));
+        let is_new = |(unit, key): &Wish| {
+            !self.fetch.left_out.contains(unit) && !self.asked.contains(&self.fetch.path(*unit, key))
+        };
         wishes.into_iter().filter(is_new).collect()
     }
 
     /// Says what will be asked for, so that caches can answer many questions at once.
     fn announce(&mut self, sets: &[StorePath], records: &[Wish]) {
-        let records = records.iter().map(|(unit, key)| self.path(*unit, key));
+        let records = records.iter().map(|(unit, key)| self.fetch.path(*unit, key));
         let paths: Vec<StorePath> = sets.iter().cloned().chain(records).collect();
         self.fetching.announce(&paths);
     }
 
     /// Asks for records that were not asked for yet.
     fn want(&mut self, wishes: Vec<Wish>, hinted: bool) {
+        let mut wishes = wishes;
+        wishes.retain(|(unit, key)| self.asked.insert(self.fetch.path(*unit, key)));
+        if let Some(looking) = &mut self.looking {
+            wishes = looking.small_ones(self.fetch.remote, wishes, |(unit, key)| self.fetch.path(*unit, key));
+        }
         for (unit, key) in wishes {
-            let path = self.path(unit, &key);
-            if !self.asked.insert(path.clone()) {
-                continue;
-            }
             let tag = push(&self.items, Item::Record(key));
             if hinted {
                 self.hinted.insert(tag);
             }
-            self.fetching.want(tag, path);
+            self.fetching.want(tag, self.fetch.path(unit, &key));
         }
-    }
-
-    /// The path of a record follows from the plan, whoever named it.
-    fn path(&self, unit: UnitIndex, key: &Key) -> StorePath {
-        let graph = &self.fetch.build.graph;
-        let package = graph.package(graph.unit(unit));
-        store_path(key, &package.name, &package.version)
     }
 
     /// Keeps what came. Returns whether there is a new record.
@@ -220,7 +234,7 @@ impl Run<'_> {
     fn lacking(&self, wishes: Vec<Wish>) -> Result<Vec<Wish>, StoreError> {
         let mut lacking = Vec::new();
         for (unit, key) in wishes {
-            if !self.asked.contains(&self.path(unit, &key)) && self.fetch.lookup.node(key)?.is_none() {
+            if !self.asked.contains(&self.fetch.path(unit, &key)) && self.fetch.lookup.node(key)?.is_none() {
                 lacking.push((unit, key));
             }
         }

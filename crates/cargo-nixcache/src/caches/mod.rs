@@ -2,6 +2,7 @@
 
 mod fetch;
 mod hints;
+mod look;
 mod publish;
 mod sets;
 mod teller;
@@ -18,6 +19,7 @@ use nixcache_remote::{
 };
 
 pub(crate) use fetch::Fetch;
+pub(crate) use look::{Seen, look};
 pub(crate) use publish::{Publisher, artifact};
 pub(crate) use sets::BuildSet;
 
@@ -46,6 +48,15 @@ pub(crate) enum CachesError {
         #[source]
         source: KeyError,
     },
+    /// The file with the secret key can't be read.
+    #[error("read the secret key in {path}")]
+    SecretKeyFile {
+        /// The file.
+        path: String,
+        /// Why not.
+        #[source]
+        source: std::io::Error,
+    },
     /// There is somewhere to publish to, and nothing to sign with.
     #[error("publish: no secret key is set; make one with `cargo nixcache key generate NAME`")]
     NoSecretKey,
@@ -55,9 +66,25 @@ pub(crate) enum CachesError {
     /// `pull` without a cache to fetch from.
     #[error("fetch: no cache is set; name one with --cache or in `caches`")]
     NowhereToFetch,
+    /// A setting leaves no cache.
+    #[error("use caches: `{setting}` leaves none")]
+    SwitchedOff {
+        /// The setting.
+        setting: &'static str,
+    },
+    /// `pull` with caches of which none answered.
+    #[error("fetch: no cache could be used")]
+    NoneUsable,
     /// The network can't be used.
     #[error("use caches")]
     Remote(#[from] RemoteError),
+}
+
+impl CachesError {
+    /// Whether it keeps from publishing alone.
+    pub(crate) fn is_of_signing(&self) -> bool {
+        matches!(self, Self::SecretKey { .. } | Self::SecretKeyFile { .. } | Self::NoSecretKey)
+    }
 }
 
 /// Opens the caches that the settings name; `None` if they name none.
@@ -82,6 +109,7 @@ pub(crate) fn open_pinned(
     let credentials = credentials(settings, environment)?;
     let network = network(environment)?;
     let secret_key = match &settings.secret_key_file {
+        _ if settings.publish.is_empty() => None,
         Some(path) => Some(read_secret_key(path)?),
         None if settings.publish.iter().all(CacheUrl::signs_for_others) => None,
         None => return Err(CachesError::NoSecretKey),
@@ -122,7 +150,8 @@ pub(crate) fn network(environment: &Environment) -> Result<NetworkOptions, Cache
 
 /// Reads a file with a secret key.
 pub(crate) fn read_secret_key(path: &Utf8Path) -> Result<SecretKey, CachesError> {
-    let text = std::fs::read_to_string(path).map_err(|source| CachesError::File { path: path.to_string(), source })?;
+    let text = std::fs::read_to_string(path);
+    let text = text.map_err(|source| CachesError::SecretKeyFile { path: path.to_string(), source })?;
     SecretKey::parse(&text).map_err(|source| CachesError::SecretKey { path: path.to_string(), source })
 }
 

@@ -16,6 +16,7 @@ pub(crate) mod store;
 pub(crate) mod use_cache;
 pub(crate) mod why;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -23,14 +24,14 @@ use nixcache_core::environment::Environment;
 use nixcache_core::session::{Ledger, Resolution, resolve};
 use nixcache_core::store::{LocalStore, StoreError, StoreOptions};
 
-use crate::caches::CachesError;
+use crate::caches::{CachesError, Seen};
 use crate::exit;
 use crate::lookup::{LeaseSource, StoreLookup};
 use crate::machine::MachineCache;
 use crate::report::Report;
 use crate::settings::Settings;
 use crate::summary::Seconds;
-use crate::workspace::PlannedBuild;
+use crate::workspace::{PlannedBuild, WorkspaceError};
 
 /// Opens the store of the settings.
 pub(crate) fn open_store(settings: &Settings) -> Result<LocalStore, StoreError> {
@@ -44,6 +45,13 @@ struct Resolved<'a> {
     resolution: Resolution,
     ledger: &'a Ledger,
     store: &'a LocalStore,
+}
+
+impl Resolved<'_> {
+    /// What caches have of the units that are left.
+    fn seen(&self, settings: &Settings) -> Result<Seen, StoreError> {
+        plan::seen(settings, self.build, self.store, self.ledger, &self.resolution, &BTreeSet::new())
+    }
 }
 
 /// Plans and resolves a build without touching anything, and hands it to `show`.
@@ -61,10 +69,7 @@ fn with_resolution(
     let mut seconds = Seconds::default();
     let build = match PlannedBuild::new(arguments, environment, settings, &machine, Some(&store), &mut seconds) {
         Ok(build) => build,
-        Err(error) => {
-            Report::new(false, false, None).error(&error, None);
-            return ExitCode::from(exit::NO_PLAN);
-        }
+        Err(error) => return no_plan(&error),
     };
     let resolved = || {
         let lease = store.lease()?;
@@ -74,6 +79,17 @@ fn with_resolution(
         show(Resolved { build: &build, resolution, ledger: &ledger, store: &store })
     };
     resolved().unwrap_or_else(|error| store_failed(&error))
+}
+
+/// Ends where there is no plan. What cargo said of it comes first, in its own words.
+pub(crate) fn no_plan(error: &WorkspaceError) -> ExitCode {
+    use std::io::Write as _;
+    if let Some(words) = error.words_of_cargo() {
+        // Nobody reads a closed standard error.
+        let _ = std::io::stderr().write_all(words.as_bytes());
+    }
+    Report::new(false, false, None).error(error, error.hint());
+    ExitCode::from(exit::NO_PLAN)
 }
 
 /// Ends with an error of the store.
@@ -87,6 +103,11 @@ pub(crate) fn store_failed(error: &StoreError) -> ExitCode {
 fn caches_failed(error: &CachesError) -> ExitCode {
     Report::new(false, false, None).error(error, None);
     ExitCode::from(exit::CACHES)
+}
+
+/// Why there is no cache for a command: a setting that leaves none, or that none is set.
+fn nowhere(switched_off: &[&'static str], otherwise: CachesError) -> CachesError {
+    switched_off.first().map_or(otherwise, |setting| CachesError::SwitchedOff { setting })
 }
 
 /// Writes a line to standard output. A reader that has gone away is no error.

@@ -1,17 +1,19 @@
-//! `plan`, and `--dry-run`: the units of a build, their keys, and whether they are at hand.
+//! `plan`, and `--dry-run`: the units of a build and its artifacts, their keys, and where they are.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use nixcache_core::digest::Key;
 use nixcache_core::exchange::{Output, outputs};
-use nixcache_core::session::{MissReason, Resolution, UnitState};
-use nixcache_core::store::Lease;
+use nixcache_core::session::{Ledger, MissReason, Resolution, UnitState};
+use nixcache_core::store::{Lease, LocalStore, StoreError};
 use nixcache_core::unit::UnitIndex;
 use serde::Serialize;
 
 use super::print;
-use crate::caches::{BuildSet, artifact};
+use crate::caches::{self, BuildSet, Seen, artifact};
+use crate::report::chain;
 use crate::settings::Settings;
 use crate::workspace::PlannedBuild;
 
@@ -28,6 +30,8 @@ struct PlanUnit {
     unit: String,
     state: &'static str,
     why: Option<String>,
+    /// The cache that has it.
+    from: Option<String>,
     inputs: Key,
     key: Option<Key>,
     dependencies: Vec<usize>,
@@ -57,35 +61,79 @@ struct PlanOutput {
 /// `cargo nixcache plan`
 pub(crate) fn run(settings: &Settings, arguments: &[OsString], json: bool) -> ExitCode {
     super::with_resolution(settings, arguments, |resolved| {
-        let (build, resolution) = (resolved.build, &resolved.resolution);
+        let seen = resolved.seen(settings)?;
+        let shown = ShownPlan { build: resolved.build, resolution: &resolved.resolution, seen: &seen };
         if json {
-            show_json(build, resolution, &resolved.store.lease()?)
+            show_json(&shown, &resolved.store.lease()?)
         } else {
-            show(build, resolution)
+            show(&shown, &BTreeSet::new())
         }
         Ok(ExitCode::SUCCESS)
     })
 }
 
-/// Shows how every unit was resolved.
-pub(crate) fn show(build: &PlannedBuild, resolution: &Resolution) {
-    for (index, state) in resolution.iter() {
-        let (word, why) = describe(build, state);
-        let why = why.map(|why| format!("  ({why})")).unwrap_or_default();
-        print(&format!("{word:<8}  {}{why}", build.graph.describe(index)));
+/// What is shown of a build.
+pub(crate) struct ShownPlan<'a> {
+    pub(crate) build: &'a PlannedBuild,
+    pub(crate) resolution: &'a Resolution,
+    /// What caches have of it.
+    pub(crate) seen: &'a Seen,
+}
+
+/// What the caches of the settings have of the units that `resolution` leaves. A cache that can't be used has nothing.
+pub(crate) fn seen(
+    settings: &Settings,
+    build: &PlannedBuild,
+    store: &LocalStore,
+    ledger: &Ledger,
+    resolution: &Resolution,
+    left_out: &BTreeSet<UnitIndex>,
+) -> Result<Seen, StoreError> {
+    if !resolution.leaves_work() {
+        return Ok(Seen::new());
     }
-    for part in &build.graph.passed_through {
-        print(&format!("{:<8}  {}  ({})", "cargo", part.what, part.why));
+    let report = build.report();
+    let remote = caches::open(&settings.caches.to_fetch(), &build.environment, report).unwrap_or_else(|error| {
+        report.warning(&format!("no cache is asked: {}", chain(&error)));
+        None
+    });
+    match remote {
+        Some(remote) => caches::look(build, &remote, &store.lease()?, ledger, resolution, &report, left_out),
+        None => Ok(Seen::new()),
     }
 }
 
-fn show_json(build: &PlannedBuild, resolution: &Resolution, lease: &Lease) {
+/// Shows how every unit was resolved, but for those that nobody asked for, and the artifacts that they make up.
+pub(crate) fn show(shown: &ShownPlan<'_>, left_out: &BTreeSet<UnitIndex>) {
+    let ShownPlan { build, resolution, .. } = shown;
+    for (index, state) in resolution.iter().filter(|(index, _)| !left_out.contains(index)) {
+        let Described { word, why, from } = shown.describe(index, state);
+        let about = why.or(from).map(|text| format!("  ({text})")).unwrap_or_default();
+        print(&format!("{word:<8}  {}  {}{about}", short(key(state)), build.graph.describe(index)));
+    }
+    for part in &build.graph.passed_through {
+        print(&format!("{:<8}  {}  {}  ({})", "cargo", short(None), part.what, part.why));
+    }
+    for set in build.sets().iter().filter(|set| !set.planned.units.iter().all(|unit| left_out.contains(unit))) {
+        let path = set.path.as_ref().map(|path| format!("  ({path})")).unwrap_or_default();
+        print(&format!("{:<8}  {}  {}{path}", "artifact", short(set.planned.key), set.label()));
+    }
+}
+
+/// The beginning of a key, which tells it from others; a place for one that isn't known.
+fn short(key: Option<Key>) -> String {
+    key.map_or_else(|| "-".repeat(12), |key| key.to_string().chars().take(12).collect())
+}
+
+fn show_json(shown: &ShownPlan<'_>, lease: &Lease) {
+    let ShownPlan { build, resolution, .. } = shown;
     let unit = |(index, state): (UnitIndex, &UnitState)| {
-        let (word, why) = describe(build, state);
+        let Described { word, why, from } = shown.describe(index, state);
         PlanUnit {
             unit: build.graph.describe(index),
             state: word,
             why,
+            from,
             inputs: build.inputs[index.0 as usize].key,
             key: key(state),
             dependencies: build.graph.unit(index).dependencies.iter().map(|edge| edge.unit.0 as usize).collect(),
@@ -130,17 +178,32 @@ fn key(state: &UnitState) -> Option<Key> {
     }
 }
 
-fn describe(build: &PlannedBuild, state: &UnitState) -> (&'static str, Option<String>) {
-    match state {
-        UnitState::InPlace(_) => ("in place", None),
-        UnitState::Restore(_) => ("store", None),
-        UnitState::Left(left) => {
-            let why = match &left.reason {
-                MissReason::NotKept => "rustdoc's output is not kept".to_owned(),
-                MissReason::Dependency(unit) => format!("{} is missing", build.graph.describe(*unit)),
-                MissReason::NothingKept => "nobody has built it from these inputs".to_owned(),
-            };
-            ("missing", Some(why))
+/// How a unit is shown.
+struct Described {
+    word: &'static str,
+    why: Option<String>,
+    from: Option<String>,
+}
+
+impl ShownPlan<'_> {
+    fn describe(&self, index: UnitIndex, state: &UnitState) -> Described {
+        let at_hand = |word| Described { word, why: None, from: None };
+        let left = match state {
+            UnitState::InPlace(_) => return at_hand("in place"),
+            UnitState::Restore(_) => return at_hand("store"),
+            UnitState::Left(left) => left,
+        };
+        if let Some(cache) = self.seen.get(&index) {
+            return Described { word: "cache", why: None, from: Some(cache.clone()) };
         }
+        let why = match &left.reason {
+            MissReason::NotKept => "rustdoc's output is not kept".to_owned(),
+            MissReason::Dependency(unit) if self.seen.contains_key(unit) => {
+                "no cache says that it has what depends on what it has".to_owned()
+            }
+            MissReason::Dependency(unit) => format!("{} is missing", self.build.graph.describe(*unit)),
+            MissReason::NothingKept => "nobody has built it from these inputs".to_owned(),
+        };
+        Described { word: "missing", why: Some(why), from: None }
     }
 }

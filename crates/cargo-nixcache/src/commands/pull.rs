@@ -6,20 +6,20 @@ use std::process::ExitCode;
 
 use nixcache_core::session::UnitState;
 
-use super::caches_failed;
+use super::{caches_failed, nowhere};
 use crate::caches::{self, CachesError, Fetch};
 use crate::lookup::{LeaseSource, StoreLookup};
-use crate::report::{Report, bytes};
+use crate::report::bytes;
 use crate::settings::Settings;
 
 /// `cargo nixcache pull`
 pub(crate) fn run(settings: &Settings, arguments: &[OsString]) -> ExitCode {
     super::with_resolution(settings, arguments, |resolved| {
-        let command = &resolved.build.command;
-        let report = Report::new(command.quiet, command.verbose > 0, command.color.as_deref());
-        let remote = match caches::open(&settings.caches, &resolved.build.environment, report) {
-            Ok(Some(remote)) if remote.can_fetch() => remote,
-            Ok(_) => return Ok(caches_failed(&CachesError::NowhereToFetch)),
+        let report = resolved.build.report();
+        let caches = &settings.caches;
+        let remote = match caches::open(&caches.to_fetch(), &resolved.build.environment, report) {
+            Ok(Some(remote)) => remote,
+            Ok(None) => return Ok(caches_failed(&nowhere(&caches.switched_off, CachesError::NowhereToFetch))),
             Err(error) => return Ok(caches_failed(&error)),
         };
         let lookup = StoreLookup::new(resolved.build, LeaseSource::Store(resolved.store));
@@ -36,6 +36,9 @@ pub(crate) fn run(settings: &Settings, arguments: &[OsString]) -> ExitCode {
         let left = resolution.iter().filter(|(_, state)| matches!(state, UnitState::Left(_))).count();
         let text = format!("{} records ({}); {left} units are left to build", fetched.records, bytes(fetched.bytes));
         report.status("Fetched", &text);
+        if left > 0 && !remote.is_any_usable() {
+            return Ok(caches_failed(&CachesError::NoneUsable));
+        }
         Ok(ExitCode::SUCCESS)
     })
 }

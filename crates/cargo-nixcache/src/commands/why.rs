@@ -1,10 +1,12 @@
 //! `why`: the inputs in which a missing unit differs from the nearest one that the store holds.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
 use nixcache_core::artifact::UnitArtifact;
+use nixcache_core::artifact::dynamic::DynamicInput;
 use nixcache_core::digest::ContentDigest;
 use nixcache_core::session::trie::Node;
 use nixcache_core::session::{Lookup as _, MissReason, Resolution, UnitState};
@@ -12,29 +14,53 @@ use nixcache_core::store::{LocalStore, StoreError};
 use nixcache_core::unit::UnitIndex;
 
 use super::print;
+use crate::caches::Seen;
 use crate::exit;
 use crate::lookup::{LeaseSource, StoreLookup};
+use crate::report::Report;
 use crate::settings::Settings;
 use crate::workspace::PlannedBuild;
 
 /// `cargo nixcache why`
 pub(crate) fn run(settings: &Settings, arguments: &[OsString], package: &str) -> ExitCode {
     super::with_resolution(settings, arguments, |resolved| {
-        if explain(resolved.build, &resolved.resolution, resolved.store, package)? {
+        let asked = Asked {
+            build: resolved.build,
+            resolution: &resolved.resolution,
+            store: resolved.store,
+            seen: &resolved.seen(settings)?,
+            arguments,
+        };
+        if explain(&asked, package)? {
             return Ok(ExitCode::SUCCESS);
         }
-        print(&format!("no unit of this build belongs to a package {package:?}"));
+        let error = NoSuchCrate { package: package.to_owned() };
+        Report::new(false, false, None).error(&error, None);
         Ok(ExitCode::from(exit::NO_PLAN))
     })
 }
 
+/// The crate is none of this build's.
+#[derive(Debug, thiserror::Error)]
+#[error("no unit of this build belongs to a package {package:?}")]
+struct NoSuchCrate {
+    package: String,
+}
+
+/// What was asked about, and what is known of it.
+struct Asked<'a> {
+    build: &'a PlannedBuild,
+    resolution: &'a Resolution,
+    store: &'a LocalStore,
+    /// What caches have of it.
+    seen: &'a Seen,
+    /// Cargo's command and arguments.
+    arguments: &'a [OsString],
+}
+
 /// Explains every unit of `package`.
-fn explain(
-    build: &PlannedBuild,
-    resolution: &Resolution,
-    store: &LocalStore,
-    package: &str,
-) -> Result<bool, StoreError> {
+fn explain(asked: &Asked<'_>, package: &str) -> Result<bool, StoreError> {
+    let Asked { build, resolution, store, seen, .. } = *asked;
     let mut found = false;
     let lookup = StoreLookup::new(build, LeaseSource::Store(store));
     for (index, state) in resolution.iter() {
@@ -46,9 +72,12 @@ fn explain(
         match state {
             UnitState::InPlace(_) => print(&format!("{label}: in place")),
             UnitState::Restore(_) => print(&format!("{label}: in the store")),
+            UnitState::Left(_) if seen.contains_key(&index) => {
+                print(&format!("{label}: in the cache {}", seen[&index]));
+            }
             UnitState::Left(left) => {
                 print(&format!("{label}: missing"));
-                for line in reasons(build, resolution, store, &lookup, index, &left.reason)? {
+                for line in reasons(asked, &lookup, index, &left.reason)? {
                     print(&format!("    {line}"));
                 }
             }
@@ -58,16 +87,15 @@ fn explain(
 }
 
 fn reasons(
-    build: &PlannedBuild,
-    resolution: &Resolution,
-    store: &LocalStore,
+    asked: &Asked<'_>,
     lookup: &StoreLookup<'_>,
     index: UnitIndex,
     reason: &MissReason,
 ) -> Result<Vec<String>, StoreError> {
+    let Asked { build, store, .. } = *asked;
     match reason {
         MissReason::NotKept => Ok(vec!["rustdoc's output is never kept".to_owned()]),
-        MissReason::Dependency(_) => Ok(vec![root_cause(build, resolution, index)]),
+        MissReason::Dependency(_) => root_cause(asked, lookup, index),
         MissReason::NothingKept => {
             let candidates = candidates(store, &build.graph.describe(index))?;
             if candidates.is_empty() {
@@ -81,7 +109,7 @@ fn reasons(
                         .dynamic
                         .iter()
                         .filter(|(input, value)| lookup.value(index, input).as_ref() != Some(value));
-                    names.extend(changed.map(|(input, _)| input.to_string()));
+                    names.extend(changed.map(|(input, _)| shown(input)));
                     if names.is_empty() {
                         names.push("the output of a dependency".to_owned());
                     }
@@ -98,15 +126,27 @@ fn reasons(
     }
 }
 
-/// Follows missing dependencies down to the first that is missing on its own account.
-fn root_cause(build: &PlannedBuild, resolution: &Resolution, mut index: UnitIndex) -> String {
-    while let UnitState::Left(left) = resolution.state(index)
-        && let MissReason::Dependency(dependency) = left.reason
-    {
+/// Follows missing dependencies down to the first that is missing on its own account, and says why that one is.
+fn root_cause(asked: &Asked<'_>, lookup: &StoreLookup<'_>, mut index: UnitIndex) -> Result<Vec<String>, StoreError> {
+    let Asked { build, resolution, arguments, .. } = *asked;
+    let mut reason = &MissReason::NothingKept;
+    while let UnitState::Left(left) = resolution.state(index) {
+        reason = &left.reason;
+        let MissReason::Dependency(dependency) = left.reason else { break };
         index = dependency;
     }
     let package = &build.graph.package(build.graph.unit(index)).name;
-    format!("because {} is missing: see `cargo nixcache why {package}`", build.graph.describe(index))
+    let arguments = arguments.iter().map(|argument| argument.to_string_lossy());
+    let command = ["cargo nixcache why", package].map(Cow::Borrowed).into_iter().chain(arguments);
+    let command = command.collect::<Vec<_>>().join(" ");
+    let mut lines = vec![format!("because {} is missing (`{command}`):", build.graph.describe(index))];
+    lines.extend(reasons(asked, lookup, index, reason)?.into_iter().map(|line| format!("    {line}")));
+    Ok(lines)
+}
+
+/// An input as people name it: files of the workspace by their paths in it.
+fn shown(input: &DynamicInput) -> String {
+    input.to_string().replace("@nixcache{workspace}@/", "")
 }
 
 /// The kept units that are of the same package and kind, of any version.

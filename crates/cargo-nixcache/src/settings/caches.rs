@@ -27,6 +27,8 @@ pub(crate) struct CacheSettings {
     pub(crate) patience: Option<Patience>,
     /// Caches that the workspace proposes and the user doesn't use.
     pub(crate) proposed: Vec<Proposal>,
+    /// What keeps caches from being used: the setting.
+    pub(crate) switched_off: Vec<&'static str>,
 }
 
 /// A cache that a workspace's file names. Nothing is done with it, but to show it.
@@ -55,6 +57,13 @@ impl Proposal {
 fn quoted(word: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+,-./:=@_%".contains(&byte);
     if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+impl CacheSettings {
+    /// The same, to fetch alone: nothing is asked of those that are published to, and no key is needed.
+    pub(crate) fn to_fetch(&self) -> Self {
+        Self { publish: Vec::new(), ..self.clone() }
+    }
 }
 
 /// A list as the settings give it: the entries as they were written, and where they came from.
@@ -109,14 +118,15 @@ impl CacheSettings {
 
         let mut settings = Self { secret_key_file: None, ..Self::default() };
         for key in &keys.0 {
-            let key: PublicKey = key.parse().map_err(|source| SettingsError::Key { source })?;
+            let key = key.parse().map_err(|source| SettingsError::Key { source }.given_by(&keys.1))?;
             settings.trusted_keys.insert(key);
         }
-        settings.fetch = urls(&fetch.0)?;
-        settings.publish = urls(&publish.0)?;
+        settings.fetch = urls(&fetch.0, &fetch.1)?;
+        settings.publish = urls(&publish.0, &publish.1)?;
         for file in files.iter().filter(|file| file.author == Author::Workspace) {
             let keys: Vec<PublicKey> = file.trusted_keys().collect();
-            for url in urls(file.content.caches.as_deref().unwrap_or_default())? {
+            let proposed = file.content.caches.as_deref().unwrap_or_default();
+            for url in urls(proposed, &Origin::File(file.name()))? {
                 if !settings.fetch.iter().any(|used| used.is_same_place(&url)) {
                     settings.proposed.push(Proposal { url, keys: keys.clone(), file: file.name() });
                 }
@@ -130,7 +140,8 @@ impl CacheSettings {
         let (secret, secret_origin) = secret.map_or((None, Origin::Default), |(path, origin)| (Some(path), origin));
         let (netrc, netrc_origin) = netrc.map_or((None, Origin::Default), |(path, origin)| (Some(path), origin));
         let patience_origin = patience.as_ref().map_or(Origin::Default, |(_, origin)| origin.clone());
-        settings.patience = patience.map(|(text, _)| Patience::parse(&text)).transpose()?;
+        let parse = |(text, origin): (String, Origin)| Patience::parse(&text).map_err(|error| error.given_by(&origin));
+        settings.patience = patience.map(parse).transpose()?;
         let show = |key, value, origin| ShownSetting { key, value, origin };
         shown.extend([
             show("caches", show_urls(&settings.fetch), fetch.1),
@@ -142,23 +153,36 @@ impl CacheSettings {
         ]);
         settings.secret_key_file = secret;
         settings.netrc_file = netrc;
-        if options.no_fetch {
+        let mut switch = |key, given: bool, origin: Origin, of: fn(&Content) -> Option<bool>| {
+            let given = if given { Some((true, origin)) } else { first(files, |file| of(&file.content)) };
+            let (is_on, origin) = given.unwrap_or((false, Origin::Default));
+            shown.push(show(key, Some(is_on.to_string()), origin));
+            is_on
+        };
+        let no_fetch = origin("no_fetch", "--no-fetch", "NIXCACHE_NO_FETCH");
+        if switch("no-fetch", options.no_fetch, no_fetch, |file| file.no_fetch) {
             settings.fetch.clear();
             settings.proposed.clear();
+            settings.switched_off.push("no-fetch");
         }
-        if options.no_publish {
+        let no_publish = origin("no_publish", "--no-publish", "NIXCACHE_NO_PUBLISH");
+        if switch("no-publish", options.no_publish, no_publish, |file| file.no_publish) {
             settings.publish.clear();
+            settings.switched_off.push("no-publish");
         }
-        if options.offline {
+        let offline = origin("offline", "--offline", "NIXCACHE_OFFLINE");
+        if switch("offline", options.offline, offline, |file| file.offline) {
             settings.fetch.retain(|url| !url.is_remote());
             settings.publish.retain(|url| !url.is_remote());
+            settings.switched_off.push("offline");
         }
         Ok(settings)
     }
 }
 
-fn urls(texts: &[String]) -> Result<Vec<CacheUrl>, SettingsError> {
-    texts.iter().map(|text| text.parse().map_err(|source| SettingsError::CacheUrl { source })).collect()
+fn urls(texts: &[String], origin: &Origin) -> Result<Vec<CacheUrl>, SettingsError> {
+    let url = |text: &String| text.parse().map_err(|source| SettingsError::CacheUrl { source }.given_by(origin));
+    texts.iter().map(url).collect()
 }
 
 #[cfg(test)]

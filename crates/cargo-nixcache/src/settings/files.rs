@@ -85,6 +85,12 @@ pub(super) struct Content {
     pub(super) netrc_file: Option<Utf8PathBuf>,
     /// How long a build waits for its caches.
     pub(super) patience: Option<String>,
+    /// Whether nothing is fetched.
+    pub(super) no_fetch: Option<bool>,
+    /// Whether nothing is published.
+    pub(super) no_publish: Option<bool>,
+    /// Whether only caches that are directories are used.
+    pub(super) offline: Option<bool>,
     /// How members are treated.
     pub(super) members: MembersTable,
 }

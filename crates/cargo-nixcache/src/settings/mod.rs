@@ -53,18 +53,27 @@ pub(crate) enum SettingsError {
         text: String,
     },
     /// A cache's URL is none that is known.
-    #[error("the settings name a cache that can't be used")]
+    #[error("this cache can't be used")]
     CacheUrl {
         /// What is wrong with it.
         #[source]
         source: nixcache_remote::CacheUrlError,
     },
     /// A trusted key is none.
-    #[error("the settings trust a key that can't be used")]
+    #[error("this key can't be used")]
     Key {
         /// What is wrong with it.
         #[source]
         source: nixcache_core::nix::signature::KeyError,
+    },
+    /// A value can't be used.
+    #[error("{origin}")]
+    Given {
+        /// Who gave it.
+        origin: Origin,
+        /// Why not.
+        #[source]
+        source: Box<SettingsError>,
     },
     /// A workspace says where to write.
     #[error("{file} sets `{key}`, which a workspace must not: set it in your own file, by a flag or a variable")]
@@ -77,6 +86,13 @@ pub(crate) enum SettingsError {
     /// No cache directory is known.
     #[error("the platform names no cache directory: give one with --store or NIXCACHE_STORE")]
     NoCacheDirectory,
+}
+
+impl SettingsError {
+    /// The same, with who gave the value.
+    fn given_by(self, origin: &Origin) -> Self {
+        Self::Given { origin: origin.clone(), source: Box::new(self) }
+    }
 }
 
 /// Where a setting came from.
@@ -179,7 +195,7 @@ impl Settings {
         let size_origin = source("store_size", "--store-size", "NIXCACHE_STORE_SIZE");
         let size = options.store_size.clone().filter(|text| !text.is_empty()).map(|text| (text, size_origin));
         let (store_size, size_origin) = match size.or_else(|| first(&files, |f| f.content.store_size.clone())) {
-            Some((text, origin)) => (parse_size(&text)?, origin),
+            Some((text, origin)) => (parse_size(&text).map_err(|error| error.given_by(&origin))?, origin),
             None => (DEFAULT_STORE_SIZE, Origin::Default),
         };
         let store_size = (store_size > 0).then_some(store_size);

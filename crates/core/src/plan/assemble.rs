@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use camino::Utf8Path;
 use serde::Deserialize;
 
-use super::Planner;
 use super::lto::UnitLto;
 use super::manifest::WorkspaceFiles;
 use super::units::{Mode, Unit, UnitEdges, UnitId};
 use super::workspace::PackageNode;
+use super::{PlanError, Planner};
 use crate::cargo::arguments::CargoCommand;
 use crate::unit::{
     BoundaryKind, CompileMode, PackageIndex, PackageSource, PlannedPackage, PlannedTarget, PlannedUnit, TargetKind,
@@ -25,7 +25,7 @@ pub(super) fn assemble<'m>(
     roots: &[UnitId],
     edges: &UnitEdges<'m>,
     lto: &HashMap<UnitId, UnitLto>,
-) -> UnitGraph {
+) -> Result<UnitGraph, PlanError> {
     let order = dependencies_first(planner, roots, edges);
     let mode = |id: UnitId| planner.interner.get(id).mode;
     let order: Vec<UnitId> = order.into_iter().filter(|id| mode(*id) != Mode::Doctest).collect();
@@ -36,8 +36,8 @@ pub(super) fn assemble<'m>(
         (0..).map(PackageIndex).zip(&used).map(|(index, package)| (*package, index)).collect();
     let checksums = checksums(files.lock.as_deref());
     let root = planner.workspace.root;
-    let packages =
-        used.iter().map(|package| planned_package(&planner.workspace.packages[*package], root, &checksums)).collect();
+    let packages = used.iter().map(|package| planned_package(&planner.workspace.packages[*package], root, &checksums));
+    let packages = packages.collect::<Result<_, _>>()?;
 
     let primary: HashSet<usize> = roots.iter().map(|id| planner.interner.get(*id).package).collect();
     let only_root = roots.first().filter(|_| roots.len() == 1);
@@ -92,7 +92,7 @@ pub(super) fn assemble<'m>(
         })
         .collect();
     let roots = roots.iter().filter_map(|root| index.get(root).copied()).collect();
-    UnitGraph { packages, units, roots, passed_through: Vec::new() }
+    Ok(UnitGraph { packages, units, roots, passed_through: Vec::new() })
 }
 
 fn compile_mode(unit: &Unit<'_>) -> CompileMode {
@@ -134,9 +134,13 @@ fn dependencies_first<'m>(planner: &Planner<'m>, roots: &[UnitId], edges: &UnitE
     order
 }
 
-fn planned_package(package: &PackageNode<'_>, root: &Utf8Path, checksums: &Checksums) -> PlannedPackage {
+fn planned_package(
+    package: &PackageNode<'_>,
+    root: &Utf8Path,
+    checksums: &Checksums,
+) -> Result<PlannedPackage, PlanError> {
     let data = package.data;
-    PlannedPackage {
+    Ok(PlannedPackage {
         id: data.id.to_string(),
         name: data.name.to_string(),
         version: data.version.to_string(),
@@ -145,8 +149,8 @@ fn planned_package(package: &PackageNode<'_>, root: &Utf8Path, checksums: &Check
         links: data.links.clone(),
         environment: environment(package),
         declared_features: data.features.keys().cloned().collect(),
-        declared_inputs: declared_inputs(package),
-    }
+        declared_inputs: declared_inputs(package)?,
+    })
 }
 
 fn source(package: &PackageNode<'_>, root: &Utf8Path, checksums: &Checksums) -> PackageSource {
@@ -195,14 +199,23 @@ fn environment(package: &PackageNode<'_>) -> BTreeMap<String, String> {
     .collect()
 }
 
-/// `[package.metadata.nixcache] inputs`
-fn declared_inputs(package: &PackageNode<'_>) -> Option<Vec<String>> {
+/// `[package.metadata.nixcache] inputs`. The user counts on what it says, so what can't be understood is an error; in
+/// what others have published, it is nothing that the user could mend.
+fn declared_inputs(package: &PackageNode<'_>) -> Result<Option<Vec<String>>, PlanError> {
     #[derive(Deserialize)]
+    #[serde(deny_unknown_fields)]
     struct Nixcache {
         inputs: Option<Vec<String>>,
     }
-    let declared = package.data.metadata.get("nixcache").map(Nixcache::deserialize);
-    declared.and_then(Result::ok).and_then(|nixcache| nixcache.inputs)
+    let Some(declared) = package.data.metadata.get("nixcache") else { return Ok(None) };
+    match Nixcache::deserialize(declared) {
+        Ok(nixcache) => Ok(nixcache.inputs),
+        Err(_) if package.data.source.is_some() => Ok(None),
+        Err(error) => {
+            let path = package.data.manifest_path.clone();
+            Err(PlanError::Declaration { path, message: error.to_string() })
+        }
+    }
 }
 
 type Checksums = HashMap<(String, String, String), String>;

@@ -63,6 +63,14 @@ pub enum PlanError {
         /// What is wrong.
         message: String,
     },
+    /// `[package.metadata.nixcache]` says something that is not known.
+    #[error("read [package.metadata.nixcache] of {path}: {message}")]
+    Declaration {
+        /// The manifest.
+        path: Utf8PathBuf,
+        /// What is wrong.
+        message: String,
+    },
     /// A profile is not what cargo would accept.
     #[error("read a profile")]
     Profile(#[from] ProfileError),
@@ -217,7 +225,7 @@ pub fn plan(
         return Ok(passed_through(replaced));
     }
     let lto = lto::decide(&planner.interner, &workspace, &edges, &roots);
-    Ok(assemble::assemble(&planner, command, files, &roots, &edges, &lto))
+    assemble::assemble(&planner, command, files, &roots, &edges, &lto)
 }
 
 fn passed_through(mut reasons: Vec<PassedThrough>) -> UnitGraph {
