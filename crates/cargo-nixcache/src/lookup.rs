@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use camino::Utf8Path;
 use nixcache_core::artifact::dynamic::{DynamicInput, Evaluator, HostFacts, InputValue};
 use nixcache_core::digest::Key;
 use nixcache_core::session::Lookup;
@@ -32,8 +31,8 @@ pub(crate) enum LeaseSource<'a> {
 impl<'a> StoreLookup<'a> {
     /// A look-up for `build`.
     pub(crate) fn new(build: &PlannedBuild, lease: LeaseSource<'a>) -> Self {
-        let own = std::env::current_exe().ok();
-        let host = HostFacts::discover(own.as_deref().and_then(Utf8Path::from_path));
+        let rustc = build.toolchain.sysroot.join("bin").join(format!("rustc{}", std::env::consts::EXE_SUFFIX));
+        let host = HostFacts::discover(Some(&rustc));
         let evaluator = Evaluator::new(&build.environment, &build.config.variables, &build.roots, host)
             .with_packages(build.own_packages.clone());
         let environments =

@@ -338,3 +338,32 @@ fn the_warnings_of_a_restored_unit_are_shown_again() {
     assert!(warm.stderr.contains("unused variable") && warm.stderr.contains("from the script"), "{warm}");
     assert!(!warm.stderr.contains("first/app"), "{warm}");
 }
+
+/// As the scripts of pyo3 do, which take the first of several names that they find.
+#[test]
+fn an_interpreter_that_a_script_asks_what_to_build_for_is_an_input() {
+    let machine = Machine::new();
+    let programs = machine.root().join("programs");
+    std::fs::create_dir(&programs).unwrap();
+    let python = |version: &str| {
+        let path = programs.join("python3");
+        std::fs::write(&path, format!("#!/bin/sh\necho {version}\n")).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    python("3.11");
+    let workspace = machine.workspace("app").with_path(&programs);
+    workspace.package("", "[workspace]\n", "fn main() { println!(\"{}\", env!(\"PYTHON\")) }\n");
+    workspace.write(
+        "build.rs",
+        "fn main() {\n    println!(\"cargo::rerun-if-changed=build.rs\");\n    \
+         let found = [\"python3\", \"python\"].iter().find_map(|name| std::process::Command::new(name).output().ok());\n    \
+         let version = String::from_utf8(found.unwrap().stdout).unwrap();\n    \
+         println!(\"cargo::rustc-env=PYTHON={}\", version.trim());\n}\n",
+    );
+    workspace.cargo(&["generate-lockfile"]).succeed();
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    python("3.12");
+    workspace.miss(&["build"], &["app 0.1.0"]);
+    assert_eq!(workspace.run_output("debug/app"), "3.12\n");
+}

@@ -1,7 +1,7 @@
 //! What only the linker reads: libraries, scripts and programs that arguments, code and variables lead to. Each changes
 //! the number that the program prints.
 
-use nixcache_tests::{Machine, Workspace};
+use nixcache_tests::{Machine, Workspace, contains_bytes};
 use std::process::Command;
 
 const ASKS: &str = "unsafe extern \"C\" { fn number() -> i32; }\nfn main() { println!(\"{}\", unsafe { number() }) }\n";
@@ -182,4 +182,17 @@ fn a_library_that_a_build_script_made_is_pinned_by_its_run_from_any_distance() {
     workspace.remove_target();
     workspace.nixcache(&["build"]).succeed();
     assert_eq!(workspace.run_output("debug/app"), "20\n");
+}
+
+/// No argument names the C library, and with this feature it is in the program.
+#[test]
+fn a_c_library_that_is_linked_statically_is_an_input() {
+    let is_input = |flags: &str| {
+        let machine = Machine::new();
+        let workspace = machine.workspace("app").with_env("RUSTFLAGS", flags);
+        workspace.package("", "[workspace]\n", "fn main() {}\n");
+        workspace.build(&["build"]);
+        contains_bytes(machine.store(), "\"kind\":\"static\",\"name\":\"c\"").is_some()
+    };
+    assert!(is_input("-C target-feature=+crt-static") && !is_input(""));
 }

@@ -34,7 +34,9 @@ use super::linking::{LinkingCall, linker_inputs};
 use super::matching::{UnitAddress, absolute};
 use super::resolve::Lookup;
 use super::restore::{is_final, watched};
-use super::unseen::{asks_git, programs_in_source, refuse_edited_sources, secret, variables_in_source};
+use super::unseen::{
+    ProgramWords, asks_git, is_common_tool, programs_in_source, refuse_edited_sources, secret, variables_in_source,
+};
 
 /// Why a unit was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -347,12 +349,21 @@ impl Gatherer<'_, '_> {
         let runs = graph.iter().filter(|(_, unit)| is_run(unit));
         let out_dirs: Vec<_> =
             runs.filter_map(|(index, _)| self.dependencies.run_output(index)).map(|files| files.out).collect();
+        let mut inputs = BTreeSet::new();
+        // The C library is in the program then, and the standard library's code asks for it, no argument.
+        if self.unit.rustflags.iter().any(|flag| flag.contains("+crt-static")) {
+            let libraries = ["c", "dl", "m", "pthread", "rt", "util"].map(str::to_owned);
+            inputs.extend(libraries.map(|name| {
+                let (kind, search) = ("static".to_owned(), Vec::new());
+                DynamicInput::SystemLibrary { kind, name, search }
+            }));
+        }
         let of_cargo: Vec<_> = layouts
             .iter()
             .flat_map(|layout| [layout.profile_root(), layout.final_directory()])
             .flat_map(|root| [root.join("deps"), root.join("examples"), root])
             .collect();
-        linker_inputs(&LinkingCall {
+        inputs.extend(linker_inputs(&LinkingCall {
             invocation,
             directory: &record.directory,
             roots,
@@ -360,7 +371,8 @@ impl Gatherer<'_, '_> {
             of_cargo: &of_cargo,
             variable,
             is_for_user: links_for_target(self.unit),
-        })
+        })?);
+        Ok(inputs)
     }
 
     /// The `OUT_DIR`s whose content is in the key already.
@@ -471,12 +483,20 @@ impl Gatherer<'_, '_> {
         if !package.immutable && asks_git(&texts, &rerun_if_changed, &programs) {
             inputs.insert(repository_of(package.root, self.context.workspace_root, self.context.roots));
         }
-        // Which code a generator makes is a matter of its version. Packages from elsewhere ask for their own by variables.
-        for program in programs_in_source(&texts).into_iter().filter(|_| !package.immutable) {
-            inputs.insert(match program.contains('/') {
-                true => DynamicInput::File { path: self.context.roots.hide(&package.root.join(program)) },
-                false => DynamicInput::Tool { program },
-            });
+        // Which code a generator makes, and for which interpreter a script configures, is a matter of their versions.
+        for program in programs_in_source(&texts) {
+            if program.contains('/') {
+                if !package.immutable {
+                    inputs.insert(DynamicInput::File { path: self.context.roots.hide(&package.root.join(program)) });
+                }
+            } else if !package.immutable || !is_common_tool(&program) {
+                inputs.insert(DynamicInput::Tool { program });
+            }
+        }
+        let words = ProgramWords::of(&programs);
+        inputs.extend(words.interpreters.iter().map(|name| DynamicInput::Tool { program: (*name).to_owned() }));
+        if words.processor {
+            inputs.insert(DynamicInput::Processor);
         }
         // Scripts forget to name the variables that they read.
         for name in variables_in_source(&texts) {
@@ -503,7 +523,9 @@ fn roots_behind_links(input: &DynamicInput, roots: &Roots) -> BTreeSet<RootKind>
         DynamicInput::Variable { .. }
         | DynamicInput::Tool { .. }
         | DynamicInput::BoundRoot { .. }
-        | DynamicInput::Glibc { .. } => &[],
+        | DynamicInput::Glibc { .. }
+        | DynamicInput::Libstdcxx { .. }
+        | DynamicInput::Processor => &[],
     };
     let revealed = paths.iter().filter_map(|path| roots.reveal(path));
     revealed.flat_map(|path| roots.reached_behind_links(&path).collect::<Vec<_>>()).collect()

@@ -68,7 +68,11 @@ fn canonical(input: &DynamicInput) -> Vec<u8> {
             .field("kind", kind)
             .list("search", search.iter().map(|path| path.as_str())),
         DynamicInput::BoundRoot { root } => hasher.field("bound-root", root.placeholder()),
-        DynamicInput::Glibc { at_least } => hasher.field("glibc", at_least.to_string()),
+        DynamicInput::Glibc { at_least, interpreter } => hasher
+            .field("glibc", at_least.to_string())
+            .optional("interpreter", interpreter.as_ref().map(|path| path.as_str())),
+        DynamicInput::Libstdcxx { at_least } => hasher.field("libstdcxx", at_least.to_string()),
+        DynamicInput::Processor => hasher.field("processor", ""),
         DynamicInput::NeededLibrary { name, search } => {
             hasher.field("needed-library", name).list("search", search.iter().map(|path| path.as_str()))
         }

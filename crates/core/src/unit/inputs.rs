@@ -16,14 +16,14 @@ use super::graph::{
 use super::keys::runs_below;
 
 /// The version of every key. Any change to what a row holds, or to the artifact format, moves it.
-const DOMAIN: &str = "unit-inputs/6";
+const DOMAIN: &str = "unit-inputs/7";
 
 /// What all units of one build share.
 #[derive(Clone, Debug, Default)]
 pub struct BuildFacts {
     /// `rustc -vV`, whole.
     pub rustc_version: String,
-    /// The toolchain's libraries, by name and size: two builds of one release differ here.
+    /// The toolchain's libraries, by name and content: two builds of one release differ here.
     pub toolchain_identity: String,
     /// `cargo -vV`, release and commit.
     pub cargo_version: String,
@@ -385,16 +385,25 @@ pub const TABLE: &[Input] = &[
     ),
     elsewhere(
         "programs a build script starts",
-        "runs of path packages' build scripts",
+        "build-script runs",
         Hashed::Dynamic,
-        "another release of a code generator makes other code; those that the source names count by content",
+        "another release of a code generator makes other code; by content: those that the source names, in packages from \
+         elsewhere without the usual ones (`sh`, `make`), and interpreters that the program names",
         "generated",
+    ),
+    elsewhere(
+        "processor that scripts look at",
+        "runs of build scripts that hold `-march=native` or `/proc/cpuinfo`",
+        Hashed::Dynamic,
+        "what is made for one processor may not run on another",
+        "session::unseen",
     ),
     elsewhere(
         "system libraries",
         "build-script runs and linked outputs",
         Hashed::Dynamic,
-        "what the linker would take for `-l`, and all that lies in the directories it is given, by content",
+        "what the linker would take for `-l`, and all that lies in the directories it is given, by content; the C library \
+         itself with `+crt-static`",
         "generated",
     ),
     elsewhere(
@@ -415,7 +424,7 @@ pub const TABLE: &[Input] = &[
         "glibc",
         "programs and libraries that run on the host",
         Hashed::Dynamic,
-        "an older glibc cannot load them",
+        "an older glibc cannot load them: the one that belongs to the dynamic linker they name; libstdc++ likewise",
         "artifact::dynamic",
     ),
     elsewhere(

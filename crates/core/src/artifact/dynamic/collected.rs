@@ -219,7 +219,9 @@ pub fn inputs_of_binary(
     let needed = facts.needed.iter().filter(|name| !is_provided(name));
     let mut inputs: BTreeSet<_> =
         needed.map(|name| DynamicInput::NeededLibrary { name: name.clone(), search: search.clone() }).collect();
-    inputs.extend(facts.glibc.clone().map(|at_least| DynamicInput::Glibc { at_least }));
+    let interpreter = facts.interpreter.clone();
+    inputs.extend(facts.glibc.clone().map(|at_least| DynamicInput::Glibc { at_least, interpreter }));
+    inputs.extend(facts.libstdcxx.clone().map(|at_least| DynamicInput::Libstdcxx { at_least }));
     inputs.extend(
         facts
             .interpreter

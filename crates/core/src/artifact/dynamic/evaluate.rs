@@ -58,9 +58,22 @@ impl std::fmt::Debug for Evaluator {
 
 /// The files that a [`DynamicInput::Glob`] names, without those of target directories.
 pub fn matching_files(roots: &Roots, directory: &Utf8Path, pattern: &str) -> io::Result<Vec<Utf8PathBuf>> {
+    tree::files_matching(directory, pattern, &outputs(roots))
+}
+
+/// The files of a package that a [`DynamicInput::PackageTree`] names, without those of target directories. `packages`
+/// are where the user's own packages lie: what belongs to another one is no part of this.
+pub fn package_files(
+    roots: &Roots,
+    directory: &Utf8Path,
+    packages: &BTreeSet<Utf8PathBuf>,
+) -> io::Result<Vec<Utf8PathBuf>> {
+    tree::package_files(directory, &outputs(roots), packages)
+}
+
+fn outputs(roots: &Roots) -> Vec<&Utf8Path> {
     let outputs = [RootKind::BuildDirectory, RootKind::TargetDirectory];
-    let outputs: Vec<_> = outputs.into_iter().filter_map(|root| roots.get(root)).collect();
-    tree::files_matching(directory, pattern, &outputs)
+    outputs.into_iter().filter_map(|root| roots.get(root)).collect()
 }
 
 impl Evaluator {
@@ -136,9 +149,7 @@ impl Evaluator {
                 if !path.is_dir() {
                     return self.file(&path);
                 }
-                let outputs = [RootKind::BuildDirectory, RootKind::TargetDirectory];
-                let outputs: Vec<_> = outputs.into_iter().filter_map(|root| self.roots.get(root)).collect();
-                let files = tree::package_files(&path, &outputs, &self.packages).map_err(failed(&path))?;
+                let files = package_files(&self.roots, &path, &self.packages).map_err(failed(&path))?;
                 self.listing(&path, &files)
             }
             DynamicInput::MacroPackage { path, tests } => {
@@ -184,7 +195,20 @@ impl Evaluator {
                 }
                 None => InputValue::Absent,
             }),
-            DynamicInput::Glibc { at_least } => Ok(satisfied(self.host.glibc.as_ref() >= Some(at_least))),
+            DynamicInput::Glibc { at_least, interpreter } => {
+                let glibc = match interpreter {
+                    Some(interpreter) => self.host.glibc_of(interpreter),
+                    None => self.host.glibc.clone(),
+                };
+                Ok(satisfied(glibc.as_ref() >= Some(at_least)))
+            }
+            DynamicInput::Libstdcxx { at_least } => {
+                let libstdcxx = self.host.newest("libstdc++.so.6", "GLIBCXX_");
+                Ok(satisfied(libstdcxx.as_ref() >= Some(at_least)))
+            }
+            DynamicInput::Processor => {
+                Ok(present(KeyHasher::new("processor/1").field("processor", self.host.processor.as_str())))
+            }
             DynamicInput::NeededLibrary { name, search } => {
                 let mut directories = self.reveal_all(search)?;
                 directories.extend(self.path_list("LD_LIBRARY_PATH"));

@@ -12,18 +12,20 @@ use super::super::binary_facts::{BinaryFacts, LibraryVersion, newest_defined};
 /// The facts of one host that dynamic inputs are compared with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFacts {
-    /// The version of its glibc.
+    /// The version of the glibc that rustc runs with.
     pub glibc: Option<LibraryVersion>,
     /// Where its dynamic linker searches, in order.
     pub loader_directories: Vec<Utf8PathBuf>,
     /// Where its compilers' linker searches, in order.
     pub link_directories: Vec<Utf8PathBuf>,
+    /// Its processor, as the system describes it.
+    pub processor: String,
 }
 
 impl HostFacts {
-    /// Finds the facts of this host. `executable` is one that runs here: our own. Its dynamic linker leads to the
-    /// C library where that is in no usual place, as on NixOS.
-    pub fn discover(executable: Option<&Utf8Path>) -> Self {
+    /// Finds the facts of this host. Rustc's dynamic linker leads to the C library where that is in no usual place, as
+    /// on NixOS. Our own is no witness: we may have been built with another one.
+    pub fn discover(rustc: Option<&Utf8Path>) -> Self {
         let multiarch = format!("{}-linux-gnu", std::env::consts::ARCH);
         let link_directories: Vec<Utf8PathBuf> = [
             format!("/usr/local/lib/{multiarch}"),
@@ -40,24 +42,50 @@ impl HostFacts {
         .into();
         let mut loader_directories = Vec::new();
         let interpreter =
-            executable.and_then(|path| BinaryFacts::read(path).ok().flatten()).and_then(|facts| facts.interpreter);
-        if let Some(directory) = interpreter.as_deref().and_then(Utf8Path::parent) {
-            loader_directories.push(directory.to_owned());
-            // The dynamic linker is often reached through a link from another directory.
-            let real = interpreter.as_deref().and_then(|path| path.canonicalize_utf8().ok());
-            loader_directories.extend(real.as_deref().and_then(Utf8Path::parent).map(Utf8Path::to_owned));
-        }
+            rustc.and_then(|path| BinaryFacts::read(path).ok().flatten()).and_then(|facts| facts.interpreter);
+        loader_directories.extend(interpreter.as_deref().into_iter().flat_map(directories_of));
         read_loader_configuration(Utf8Path::new("/etc/ld.so.conf"), &mut loader_directories, 0);
         loader_directories.extend(link_directories.iter().cloned());
         let mut seen = BTreeSet::new();
         loader_directories.retain(|directory| seen.insert(directory.clone()));
-        let glibc = loader_directories
-            .iter()
-            .map(|directory| directory.join("libc.so.6"))
-            .find(|path| path.exists())
-            .and_then(|path| newest_defined(&path, "GLIBC_"));
-        Self { glibc, loader_directories, link_directories }
+        let glibc = newest_in(&loader_directories, "libc.so.6", "GLIBC_");
+        Self { glibc, loader_directories, link_directories, processor: processor() }
     }
+
+    /// The version of the glibc that programs run with which name this dynamic linker: the two belong together.
+    pub fn glibc_of(&self, interpreter: &Utf8Path) -> Option<LibraryVersion> {
+        let directories: Vec<_> = directories_of(interpreter).chain(self.link_directories.iter().cloned()).collect();
+        newest_in(&directories, "libc.so.6", "GLIBC_")
+    }
+
+    /// The newest version `<prefix>x.y` that the library which the dynamic linker finds defines.
+    pub fn newest(&self, library: &str, prefix: &str) -> Option<LibraryVersion> {
+        newest_in(&self.loader_directories, library, prefix)
+    }
+}
+
+/// Where a dynamic linker lies. It is often reached through a link from another directory.
+fn directories_of(interpreter: &Utf8Path) -> impl Iterator<Item = Utf8PathBuf> {
+    let real = interpreter.canonicalize_utf8().ok();
+    let real = real.as_deref().and_then(Utf8Path::parent).map(Utf8Path::to_owned);
+    interpreter.parent().map(Utf8Path::to_owned).into_iter().chain(real)
+}
+
+fn newest_in(directories: &[Utf8PathBuf], library: &str, prefix: &str) -> Option<LibraryVersion> {
+    let found = directories.iter().map(|directory| directory.join(library)).find(|path| path.exists());
+    newest_defined(&found?, prefix)
+}
+
+/// What compilers look at that are told to compile for `native`.
+pub fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let first = text.split("\n\n").next().unwrap_or_default();
+    let relevant = ["vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part", "CPU implementer"];
+    first
+        .lines()
+        .filter(|line| relevant.contains(&line.split(':').next().unwrap_or_default().trim()))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// Reads `ld.so.conf`: directories, and `include` with patterns of the form `directory/*.conf`.
@@ -104,6 +132,8 @@ mod tests {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     fn this_host_has_a_glibc_and_finds_it() {
         let facts = HostFacts::discover(Some(Utf8Path::new("/proc/self/exe")));
+        let own = BinaryFacts::read(Utf8Path::new("/proc/self/exe")).unwrap().unwrap();
+        assert_eq!(facts.glibc_of(&own.interpreter.unwrap()), facts.glibc);
         assert!(facts.glibc.unwrap() >= "2.17".parse().unwrap());
         assert!(facts.loader_directories.iter().any(|directory| directory.join("libc.so.6").exists()));
     }

@@ -28,11 +28,12 @@ pub use self::collected::{
     AlwaysRuns, BuildScriptFindings, CompileFindings, NativeCode, PackageOnDisk, declared_inputs, inputs_of_binary,
     inputs_of_build_script, inputs_of_rustc, set_for_build_scripts,
 };
-pub use self::evaluate::{EvaluateError, Evaluator, matching_files};
-pub use self::host::HostFacts;
+pub use self::evaluate::{EvaluateError, Evaluator, matching_files, package_files};
+pub use self::host::{HostFacts, processor};
 pub(crate) use self::macros::{MacroFiles, inputs_of_macros};
 pub(crate) use self::repository::RepositoryState;
 pub use self::sources::source_digest;
+pub(crate) use self::tree::files_below;
 pub(crate) use self::ways_out::Way;
 use super::RootKind;
 use super::binary_facts::LibraryVersion;
@@ -110,11 +111,20 @@ pub enum DynamicInput {
         /// The root.
         root: RootKind,
     },
-    /// That the host's glibc is new enough.
+    /// That the glibc that a file is loaded with is new enough.
     Glibc {
         /// The oldest that will do.
         at_least: LibraryVersion,
+        /// The dynamic linker that the file names. What names none, such as a proc macro, is loaded by rustc.
+        interpreter: Option<Utf8PathBuf>,
     },
+    /// That the host's libstdc++ is new enough.
+    Libstdcxx {
+        /// The oldest that will do, as in `GLIBCXX_3.4.30`.
+        at_least: LibraryVersion,
+    },
+    /// The processor, where a build script compiles for it or looks at it.
+    Processor,
     /// That the dynamic linker finds a library. Its content does not count.
     NeededLibrary {
         /// The name in `DT_NEEDED`.
@@ -142,7 +152,9 @@ impl fmt::Display for DynamicInput {
             Self::Tool { program } => write!(f, "program {program}"),
             Self::SystemLibrary { kind, name, .. } => write!(f, "system library {name} ({kind})"),
             Self::BoundRoot { root } => write!(f, "place of the {}", root_name(*root)),
-            Self::Glibc { at_least } => write!(f, "glibc {at_least} or newer"),
+            Self::Glibc { at_least, .. } => write!(f, "glibc {at_least} or newer"),
+            Self::Libstdcxx { at_least } => write!(f, "libstdc++ with GLIBCXX {at_least} or newer"),
+            Self::Processor => write!(f, "processor"),
             Self::NeededLibrary { name, .. } => write!(f, "shared library {name}"),
         }
     }

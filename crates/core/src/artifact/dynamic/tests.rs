@@ -14,6 +14,7 @@ struct Host {
     environment: Environment,
     table: ConfiguredVariables,
     glibc: &'static str,
+    processor: &'static str,
 }
 
 impl Host {
@@ -22,8 +23,14 @@ impl Host {
         let root = Utf8PathBuf::from_path_buf(directory.path().canonicalize().unwrap()).unwrap();
         let mut environment = Environment::default();
         environment.set("PATH", root.join("bin").as_str());
-        let host =
-            Self { _directory: directory, root, environment, table: ConfiguredVariables::default(), glibc: "2.36" };
+        let host = Self {
+            _directory: directory,
+            root,
+            environment,
+            table: ConfiguredVariables::default(),
+            glibc: "2.36",
+            processor: "one",
+        };
         for path in ["work/target", "bin", "lib/pkgconfig", "cargo"] {
             std::fs::create_dir_all(host.root.join(path)).unwrap();
         }
@@ -57,6 +64,7 @@ impl Host {
             glibc: Some(self.glibc.parse().unwrap()),
             loader_directories: vec![self.root.join("lib")],
             link_directories: vec![self.root.join("lib")],
+            processor: self.processor.to_owned(),
         };
         Evaluator::new(&self.environment, &self.table, &self.roots(), facts)
     }
@@ -244,13 +252,20 @@ fn a_system_library_counts_by_content_and_package_config() {
 #[test]
 fn a_host_must_have_what_programs_need() {
     let mut host = Host::new();
-    let glibc = |version: &str| DynamicInput::Glibc { at_least: version.parse().unwrap() };
+    let glibc = |version: &str| DynamicInput::Glibc { at_least: version.parse().unwrap(), interpreter: None };
     let satisfied = host.value(&glibc("2.34"));
     assert_ne!(satisfied, InputValue::Absent);
     assert_eq!(host.value(&glibc("2.36")), satisfied);
     assert_eq!(host.value(&glibc("2.38")), InputValue::Absent);
     host.glibc = "2.9";
     assert_eq!(host.value(&glibc("2.34")), InputValue::Absent);
+    // A program runs with the glibc of the dynamic linker that it names, whatever rustc runs with.
+    let interpreter = Some(host.root.join("lib/ld.so"));
+    let own = DynamicInput::Glibc { at_least: "2.9".parse().unwrap(), interpreter };
+    assert_eq!(host.value(&own), InputValue::Absent);
+    let processor = host.value(&DynamicInput::Processor);
+    host.processor = "another";
+    assert_ne!(host.value(&DynamicInput::Processor), processor);
 
     let needed = DynamicInput::NeededLibrary { name: "libz.so.1".into(), search: Vec::new() };
     assert_eq!(host.value(&needed), InputValue::Absent);
@@ -286,7 +301,12 @@ fn a_bound_root_counts_by_its_place_behind_links() {
         let _ = std::fs::remove_file(&link);
         std::os::unix::fs::symlink(target, &link).unwrap();
         let roots = Roots::new([(RootKind::Workspace, link)]).following_links();
-        let facts = HostFacts { glibc: None, loader_directories: Vec::new(), link_directories: Vec::new() };
+        let facts = HostFacts {
+            glibc: None,
+            loader_directories: Vec::new(),
+            link_directories: Vec::new(),
+            processor: String::new(),
+        };
         let evaluator = Evaluator::new(&host.environment, &ConfiguredVariables::default(), &roots, facts);
         evaluator.value(&DynamicInput::BoundRoot { root: RootKind::Workspace }, &BTreeMap::new()).unwrap()
     };

@@ -16,7 +16,7 @@ use ignore::overrides::OverrideBuilder;
 const MOST_LINKS: usize = 8;
 
 /// All files below `directory`, sorted, with links followed.
-pub(super) fn files_below(directory: &Utf8Path) -> io::Result<Vec<Utf8PathBuf>> {
+pub(crate) fn files_below(directory: &Utf8Path) -> io::Result<Vec<Utf8PathBuf>> {
     let mut files = Vec::new();
     let mut left = vec![(directory.to_owned(), 0)];
     while let Some((directory, links)) = left.pop() {
