@@ -227,3 +227,37 @@ fn a_file_that_is_saved_while_a_build_waits_for_the_lock_is_seen() {
     workspace.cargo(&["build"]).succeed();
     assert_eq!(workspace.run_output("debug/app"), "A 2\n");
 }
+
+/// A script that names no file may read every file of its package, hidden ones and ones behind links too.
+#[test]
+fn a_hidden_or_linked_file_that_is_edited_while_its_script_runs_is_read_anew() {
+    for file in [".env", "linked/data.txt"] {
+        let machine = Machine::new();
+        let workspace = workspace(&machine);
+        let root = machine.root().display();
+        let body = format!(
+            "let data = std::fs::read_to_string({file:?}).unwrap();\n    \
+             println!(\"cargo::rustc-env=DATA={{}}\", data.trim());\n    \
+             std::fs::write(\"{root}/asks\", \"\").unwrap();\n    \
+             while !std::path::Path::new(\"{root}/answer\").exists() {{\n        \
+             std::thread::sleep(std::time::Duration::from_millis(10));\n    }}\n"
+        );
+        workspace.package("", "[workspace]\n", "fn main() { println!(\"{}\", env!(\"DATA\")) }\n");
+        workspace.write("build.rs", format!("fn main() {{\n    {body}}}\n"));
+        std::fs::create_dir(machine.root().join("behind")).unwrap();
+        std::os::unix::fs::symlink(machine.root().join("behind"), workspace.path("linked")).unwrap();
+        workspace.write(file, "one\n");
+        workspace.cargo(&["generate-lockfile"]).succeed();
+        let mut running = workspace.nixcache(&["build"]).start();
+        while !machine.root().join("asks").exists() {
+            assert!(running.is_running(), "the script doesn't run\n{}", running.wait());
+            sleep(Duration::from_millis(10));
+        }
+        workspace.write(file, "two\n");
+        std::fs::write(machine.root().join("answer"), "").unwrap();
+        assert!(running.wait().status.success());
+        workspace.remove_target();
+        workspace.nixcache(&["build"]).succeed();
+        assert_eq!(workspace.run_output("debug/app"), "two\n", "{file}");
+    }
+}

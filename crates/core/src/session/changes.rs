@@ -4,13 +4,14 @@
 //! The change time of a file cannot be set back, unlike its modification time. Called by gather, collect and
 //! restore.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::time::SystemTime;
 
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 
-use crate::artifact::dynamic::{DynamicInput, MacroFiles, RepositoryState, matching_files};
+use crate::artifact::dynamic::{DynamicInput, MacroFiles, RepositoryState, files_below, matching_files, package_files};
 
 use super::collect::CollectContext;
 
@@ -33,13 +34,16 @@ pub(super) fn changed_since(
                 clean.ancestors().skip(1).take_while(|above| *above != package_root && above.starts_with(package_root));
             is_newer(&path, since) || way.into_iter().any(|above| is_newer(above, since))
         }),
-        DynamicInput::Glob { path, pattern } => roots.reveal(path).is_some_and(|path| {
-            matching_files(roots, &path, pattern).is_ok_and(|files| files.iter().any(|file| is_newer(file, since)))
-        }),
-        DynamicInput::Directory { path } => {
-            roots.reveal(path).is_some_and(|path| is_newer(&path, since) || tree_is_newer(&path, since, false))
+        DynamicInput::Glob { path, pattern } => {
+            roots.reveal(path).is_some_and(|path| listed_is_newer(&path, matching_files(roots, &path, pattern), since))
         }
-        DynamicInput::PackageTree { .. } => tree_is_newer(package_root, since, true),
+        DynamicInput::Directory { path } => {
+            let below = |path: &Utf8Path| path.is_dir() && listed_is_newer(path, files_below(path), since);
+            roots.reveal(path).is_some_and(|path| is_newer(&path, since) || below(&path))
+        }
+        DynamicInput::PackageTree { path } => roots
+            .reveal(path)
+            .is_some_and(|path| listed_is_newer(&path, package_files(roots, &path, context.own_packages), since)),
         DynamicInput::MacroPackage { path, tests } => roots.reveal(path).is_some_and(|root| {
             any_is_newer(MacroFiles::of_package(&root, *tests, roots, context.own_packages), since)
         }),
@@ -66,20 +70,15 @@ pub(super) fn is_newer(path: &Utf8Path, since: SystemTime) -> bool {
         .any(|metadata| metadata.is_ok_and(|metadata| change_time(&metadata) >= since))
 }
 
-fn tree_is_newer(directory: &Utf8Path, since: SystemTime, skip_outputs: bool) -> bool {
-    let Ok(entries) = directory.read_dir_utf8() else { return is_newer(directory, since) };
-    entries.flatten().any(|entry| {
-        let name = entry.file_name();
-        if skip_outputs && (name == "target" || name.starts_with('.')) {
-            return false;
-        }
-        match entry.file_type() {
-            Ok(kind) if kind.is_dir() => {
-                // Its own change time tells what was removed from it.
-                is_newer(entry.path(), since) || tree_is_newer(entry.path(), since, skip_outputs)
-            }
-            _ => is_newer(entry.path(), since),
-        }
+/// Whether one of the files that were found below `root`, or a directory that leads to one, is newer: its change time
+/// tells what was removed from it. What can't be looked at may be.
+fn listed_is_newer(root: &Utf8Path, files: io::Result<Vec<Utf8PathBuf>>, since: SystemTime) -> bool {
+    files.map_or(true, |files| {
+        let above = |file: &'_ Utf8PathBuf| -> Vec<Utf8PathBuf> {
+            file.ancestors().skip(1).take_while(|above| above.starts_with(root)).map(Utf8Path::to_owned).collect()
+        };
+        let directories: BTreeSet<_> = files.iter().flat_map(above).collect();
+        files.iter().chain(&directories).any(|path| is_newer(path, since))
     })
 }
 
