@@ -15,6 +15,8 @@ use nixcache_core::unit::{
     BuildFacts, CompilePlatform, NIX_LINKING_VARIABLES, UNTRACKED_VARIABLES, UnitGraph, platform_name,
 };
 
+use crate::machine::MachineCache;
+
 /// Where the facts come from.
 pub(crate) struct Sources<'a> {
     pub(crate) environment: &'a Environment,
@@ -28,6 +30,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) platforms: &'a [CompilePlatform],
     /// Directories whose files cargo takes for immutable.
     pub(crate) immutable: &'a [Utf8PathBuf],
+    pub(crate) machine: &'a MachineCache,
 }
 
 impl Sources<'_> {
@@ -64,7 +67,7 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
     let identity = |program: &Utf8Path| program_identity(&sources.file_of(program));
     BuildFacts {
         rustc_version: toolchain.verbose_version.clone(),
-        toolchain_identity: toolchain_identity(toolchain, sources.platforms),
+        toolchain_identity: toolchain_identity(toolchain, sources.platforms, sources.machine),
         cargo_version: toolchain.cargo_version.clone(),
         layout: format!("{:?}", sources.layout),
         cfg: sources
@@ -76,7 +79,7 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
                 (name.to_owned(), cfg.unwrap_or_default().to_owned())
             })
             .collect(),
-        processor: processor(),
+        processor: nixcache_core::artifact::dynamic::processor(),
         native_c_code: is_c_code_native(environment, config),
         workspace_wrapper: wrapper.as_deref().map(identity),
         rustc_wrapper: config.rustc_wrapper.as_deref().filter(|wrapper| !is_cache(sources, wrapper)).map(identity),
@@ -99,31 +102,26 @@ fn nix_linking(environment: &Environment) -> Vec<(String, String)> {
     theirs.map(|(name, value)| (name.to_owned(), value.to_string_lossy().into_owned())).collect()
 }
 
-/// Two builds of one release of rustc are told apart by their libraries: the names hold the crate hashes.
-fn toolchain_identity(toolchain: &Toolchain, platforms: &[CompilePlatform]) -> String {
-    let mut identity = String::new();
+/// Two builds of one release of rustc are told apart by their libraries.
+fn toolchain_identity(toolchain: &Toolchain, platforms: &[CompilePlatform], machine: &MachineCache) -> String {
     let host = toolchain.host.as_str();
     let names = platforms.iter().map(platform_name).filter(|name| !name.is_empty() && *name != host);
     let rustlib = toolchain.sysroot.join("lib/rustlib");
     let mut directories = vec![toolchain.sysroot.join("lib")];
     directories.extend(std::iter::once(host).chain(names).map(|name| rustlib.join(name).join("lib")));
+    let mut libraries = Vec::new();
     for directory in directories {
         let Ok(entries) = directory.read_dir_utf8() else { continue };
-        let mut files: Vec<(String, u64)> = entries
-            .flatten()
-            .filter(|entry| {
-                let name = entry.file_name();
-                // A distribution's `lib` is full of other libraries.
-                name.contains("rustc_driver") || name.contains("-") && directory.starts_with(&rustlib)
-            })
-            .filter_map(|entry| Some((entry.file_name().to_owned(), entry.metadata().ok()?.len())))
-            .collect();
-        files.sort();
-        for (name, size) in files {
-            let _ = write!(identity, "{name} {size};");
-        }
+        let of_rustc = entries.flatten().filter(|entry| {
+            let name = entry.file_name();
+            // A distribution's `lib` is full of other libraries.
+            let is_of_compiler = name.contains("rustc_driver") || name.starts_with("libLLVM");
+            is_of_compiler || name.contains("-") && directory.starts_with(&rustlib)
+        });
+        libraries.extend(of_rustc.map(|entry| entry.into_path()));
     }
-    identity
+    libraries.sort();
+    machine.contents(&libraries)
 }
 
 /// Whether a variable tells C compilers to compile for the processor at hand (`CFLAGS`, `TARGET_CXXFLAGS`,
@@ -136,17 +134,6 @@ fn is_c_code_native(environment: &Environment, config: &BuildConfiguration) -> b
     };
     let own = environment.iter().any(|(name, value)| is_native(&name.to_string_lossy(), &value.to_string_lossy()));
     own || config.variables.iter().any(|(name, variable)| is_native(name, &variable.value))
-}
-
-fn processor() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let relevant = ["vendor_id", "cpu family", "model", "stepping", "flags", "Features", "CPU part", "CPU implementer"];
-    first
-        .lines()
-        .filter(|line| relevant.contains(&line.split(':').next().unwrap_or_default().trim()))
-        .collect::<Vec<_>>()
-        .join("\n")
 }
 
 fn program_identity(program: &Utf8Path) -> String {

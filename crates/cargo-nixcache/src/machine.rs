@@ -4,6 +4,7 @@
 //! ```text
 //! <store>/machine/
 //!     toolchain-<digest of what was asked>.json
+//!     libraries-<digest of names, sizes and times>.txt     what is in the libraries of a toolchain
 //!     rustc-info-<digest of compiler and wrapper>.json     cargo's `.rustc_info.json`
 //!     launcher/                                            see `launcher`
 //! ```
@@ -14,6 +15,7 @@ use nixcache_core::cargo::config::BuildConfiguration;
 use nixcache_core::cargo::toolchain::{Programs, Toolchain, ToolchainError};
 use nixcache_core::digest::ContentDigest;
 use nixcache_core::environment::Environment;
+use nixcache_core::store::hash_file;
 
 const RUSTC_INFO: &str = ".rustc_info.json";
 
@@ -50,6 +52,29 @@ impl MachineCache {
         Ok(toolchain)
     }
 
+    /// What is in these files, by name. They are read only if one of them may have changed: a file's change time can't be
+    /// set back. One that can't be read stands there without its content.
+    pub(crate) fn contents(&self, files: &[Utf8PathBuf]) -> String {
+        let states = files.iter().map(|file| format!("{file} {}\n", state(file))).collect::<String>();
+        let path = self.directory.join(format!("libraries-{}.txt", ContentDigest::of(states.as_bytes())));
+        if let Ok(known) = std::fs::read_to_string(&path) {
+            return known;
+        }
+        let content = |file: &Utf8PathBuf| {
+            let digest = hash_file(file).map_or_else(|_| "unreadable".to_owned(), |hashed| hashed.digest.to_string());
+            format!("{} {digest}\n", file.file_name().unwrap_or_default())
+        };
+        let (first, second) = files.split_at(files.len() / 2);
+        let all = |files: &[Utf8PathBuf]| files.iter().map(content).collect::<String>();
+        let text = std::thread::scope(|scope| {
+            let first = scope.spawn(|| all(first));
+            let second = all(second);
+            first.join().expect("to read files doesn't panic") + &second
+        });
+        self.write(&path, text.as_bytes());
+        text
+    }
+
     /// Puts cargo's notes on the compiler where it looks for them, if it has none that fit: they spare it three
     /// calls of rustc. Cargo compares them with the compiler itself.
     pub(crate) fn place_rustc_info(&self, build_directory: &Utf8Path, key: &str) {
@@ -81,6 +106,21 @@ impl MachineCache {
         // It is a memory: what cannot be written is asked again.
         let _ = std::fs::create_dir_all(&self.directory).and_then(|()| replace(path, text));
     }
+}
+
+/// What changes with a file: where it lies on disk, its size, and its times.
+fn state(file: &Utf8Path) -> String {
+    let Ok(metadata) = std::fs::metadata(file) else { return String::new() };
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        let of_disk = format!("{} {}", metadata.dev(), metadata.ino());
+        let changed =
+            format!("{}.{} {}.{}", metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec());
+        format!("{} {of_disk} {changed}", metadata.len())
+    }
+    #[cfg(not(unix))]
+    format!("{} {:?}", metadata.len(), metadata.modified().ok())
 }
 
 fn replace(path: &Utf8Path, text: &[u8]) -> std::io::Result<()> {

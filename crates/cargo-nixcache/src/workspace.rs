@@ -151,7 +151,7 @@ impl PlannedBuild {
             }
             Ok(answer)
         })?;
-        seconds.plan(|| Self::from_metadata(&metadata, environment, command, config, toolchain, settings))
+        seconds.plan(|| Self::from_metadata(&metadata, environment, command, config, toolchain, settings, machine))
     }
 
     fn from_metadata(
@@ -161,6 +161,7 @@ impl PlannedBuild {
         config: BuildConfiguration,
         toolchain: Toolchain,
         settings: &Settings,
+        machine: &MachineCache,
     ) -> Result<Self, WorkspaceError> {
         let parsed = Metadata::parse(metadata).map_err(WorkspaceError::Metadata)?;
         let files = WorkspaceFiles::read(&parsed).map_err(WorkspaceError::Plan)?;
@@ -213,6 +214,7 @@ impl PlannedBuild {
         let immutable = ["registry", "git"].map(|directory| cargo_home.join(directory)).to_vec();
         let build: BuildFacts = facts::build_facts(&facts::Sources {
             immutable: &immutable,
+            machine,
             environment: &environment,
             config: &config,
             toolchain: &toolchain,
