@@ -470,3 +470,21 @@ fn our_own_server_is_a_cache_that_is_read_and_written() {
     assert_eq!(workspace.run_output("debug/app"), "hello 7\n");
     workspace.assert_nothing_to_do(&["build"]);
 }
+
+#[test]
+fn a_store_that_only_fetches_stays_within_its_size() {
+    let cache = Cache::new();
+    let (first, second) = (Machine::new(), Machine::new());
+    let publishing = cache.publishing(&app(&first)).with_env("CARGO_INCREMENTAL", "0");
+    let fetching = cache.fetching(&app(&second), &cache.public_key).with_env("NIXCACHE_STORE_SIZE", "1MiB");
+    for (number, command) in ["build", "pull"].into_iter().enumerate() {
+        for workspace in [&publishing, &fetching] {
+            workspace.write("src/main.rs", format!("fn main() {{ println!(\"{number}\") }}\n"));
+            workspace.remove_target();
+        }
+        publishing.build(&["build"]);
+        fetching.nixcache(&[command]).succeed();
+        let size: u64 = walk(&second.store().join("v1")).iter().map(|file| file.metadata().unwrap().len()).sum();
+        assert!(size < 2 << 20, "{command} leaves {size} bytes");
+    }
+}

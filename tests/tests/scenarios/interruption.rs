@@ -179,20 +179,17 @@ fn an_interrupted_build_keeps_what_was_finished_and_ends_as_cargo_ends() {
 fn an_interrupt_that_is_sent_to_us_alone_reaches_cargo() {
     let machine = Machine::new();
     let workspace = machine.workspace("app");
-    workspace.package("", "[workspace]\n", "fn main() { std::thread::sleep(std::time::Duration::from_secs(60)) }\n");
+    let body = "std::fs::write(\"started\", \"\").unwrap(); std::thread::sleep(std::time::Duration::from_secs(60))";
+    workspace.package("", "[workspace]\n", &format!("fn main() {{ {body} }}\n"));
     workspace.build(&["build"]);
     for signal in ["INT", "QUIT"] {
         let mut running = workspace.nixcache(&["run"]).start();
         let deadline = Instant::now() + Duration::from_secs(60);
-        while !Command::new("pgrep")
-            .args(["-f", workspace.target().join("debug/app").to_str().unwrap()])
-            .status()
-            .unwrap()
-            .success()
-        {
+        while !workspace.path("started").exists() {
             assert!(Instant::now() < deadline && running.is_running(), "the program doesn't start");
             sleep(Duration::from_millis(20));
         }
+        std::fs::remove_file(workspace.path("started")).unwrap();
         let signalled = Instant::now();
         running.signal_leader(signal);
         let outcome = running.wait();

@@ -92,7 +92,7 @@ impl Build<'_> {
             summary.bytes.published = published.bytes;
             caches::tell_published(report, &published);
         }
-        if collected.kept > 0
+        if (collected.kept > 0 || summary.bytes.fetched > 0)
             && let Err(error) = store.auto_gc(SystemTime::now())
         {
             report.detail("Store", &chain(&error));

@@ -194,6 +194,9 @@ impl Run<'_> {
         let mut is_new = false;
         match outcome {
             Outcome::Fetched { value: Arrived::Record(record), bytes, .. } => {
+                if let (Some(looking), Item::Record(key)) = (&mut self.looking, item) {
+                    looking.came(key, record.node());
+                }
                 record.keep(&self.lease)?;
                 self.fetched.records += 1;
                 self.fetched.bytes += bytes;

@@ -7,8 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use nixcache_core::digest::Key;
 use nixcache_core::nix::StorePath;
-use nixcache_core::session::{Ledger, Resolution, UnitState, resolve};
+use nixcache_core::session::trie::Node;
+use nixcache_core::session::{Ledger, resolve};
 use nixcache_core::store::{Lease, LocalStore, StoreError, StoreOptions};
 use nixcache_core::unit::UnitIndex;
 use nixcache_remote::Remote;
@@ -25,13 +27,12 @@ const SMALL: u64 = 256 * 1024;
 /// The units of a build that a cache has, with the cache as it is shown.
 pub(crate) type Seen = BTreeMap<UnitIndex, String>;
 
-/// Asks the caches what they have of the units that `resolution` leaves. Caches that fail have nothing.
+/// Asks the caches what they have of the units that the store lacks. Caches that fail have nothing.
 pub(crate) fn look(
     build: &PlannedBuild,
     remote: &Remote,
     lease: &Lease,
     ledger: &Ledger,
-    resolution: &Resolution,
     report: &Report,
     left_out: &BTreeSet<UnitIndex>,
 ) -> Result<Seen, StoreError> {
@@ -40,30 +41,22 @@ pub(crate) fn look(
     let store = LocalStore::open(path, StoreOptions::default())?;
     let lookup = StoreLookup::new(build, LeaseSource::Either(lease, &store));
     let fetch = Fetch { build, store: &store, remote, ledger, lookup: &lookup, report, left_out };
-    let mut looking = Looking::default();
     let again = resolve(&build.graph, &build.inputs, ledger, build.build_directory(), &lookup)?;
-    let (after, _) = fetch.run_with(again, Some(&mut looking))?;
-    let mut seen = looking.large;
-    for (unit, state) in after.iter() {
-        let was_left = matches!(resolution.state(unit), UnitState::Left(_));
-        if was_left && matches!(state, UnitState::Restore(_)) {
-            seen.extend(looking.small.remove_entry(&unit));
-        }
-    }
-    Ok(seen)
+    let mut looking = Looking::default();
+    fetch.run_with(again, Some(&mut looking))?;
+    Ok(looking.seen)
 }
 
 /// What was seen on the way.
 #[derive(Default)]
 pub(super) struct Looking {
-    /// Units whose artifact is in a cache.
-    large: Seen,
-    /// Units of which something small was fetched, and from where.
-    small: Seen,
+    seen: Seen,
+    /// Of which unit something small is fetched, and from where.
+    under_way: BTreeMap<Key, (UnitIndex, String)>,
 }
 
 impl Looking {
-    /// Those of `wishes` that are fetched. Of the others it is noted where they are.
+    /// Those of `wishes` that are fetched. What is large is an artifact, and seen.
     pub(super) fn small_ones(
         &mut self,
         remote: &Remote,
@@ -72,15 +65,22 @@ impl Looking {
     ) -> Vec<Wish> {
         let paths: Vec<StorePath> = wishes.iter().map(path).collect();
         let mut small = Vec::new();
-        for (wish, found) in wishes.into_iter().zip(remote.look_up(&paths)) {
+        for ((unit, key), found) in wishes.into_iter().zip(remote.look_up(&paths)) {
             let Ok(Some(found)) = found else { continue };
             if found.narinfo.nar_size < SMALL {
-                self.small.insert(wish.0, found.cache);
-                small.push(wish);
+                self.under_way.insert(key, (unit, found.cache));
+                small.push((unit, key));
             } else {
-                self.large.insert(wish.0, found.cache);
+                self.seen.insert(unit, found.cache);
             }
         }
         small
+    }
+
+    /// Something small has come: an artifact is seen, names lead on.
+    pub(super) fn came(&mut self, key: Key, node: &Node) {
+        if let (Node::Artifact(_), Some((unit, cache))) = (node, self.under_way.remove(&key)) {
+            self.seen.insert(unit, cache);
+        }
     }
 }

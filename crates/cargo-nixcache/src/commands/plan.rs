@@ -98,7 +98,7 @@ pub(crate) fn seen(
         None
     });
     match remote {
-        Some(remote) => caches::look(build, &remote, &store.lease()?, ledger, resolution, &report, left_out),
+        Some(remote) => caches::look(build, &remote, &store.lease()?, ledger, &report, left_out),
         None => Ok(Seen::new()),
     }
 }

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use nixcache_core::session::UnitState;
 
 use super::{caches_failed, nowhere};
 use crate::caches::{self, CachesError, Fetch};
 use crate::lookup::{LeaseSource, StoreLookup};
-use crate::report::bytes;
+use crate::report::{bytes, chain};
 use crate::settings::Settings;
 
 /// `cargo nixcache pull`
@@ -36,6 +37,9 @@ pub(crate) fn run(settings: &Settings, arguments: &[OsString]) -> ExitCode {
         let left = resolution.iter().filter(|(_, state)| matches!(state, UnitState::Left(_))).count();
         let text = format!("{} records ({}); {left} units are left to build", fetched.records, bytes(fetched.bytes));
         report.status("Fetched", &text);
+        if let Err(error) = resolved.store.auto_gc(SystemTime::now()) {
+            report.detail("Store", &chain(&error));
+        }
         if left > 0 && !remote.is_any_usable() {
             return Ok(caches_failed(&CachesError::NoneUsable));
         }

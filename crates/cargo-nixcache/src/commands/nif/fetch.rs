@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::nif::{
@@ -22,7 +23,7 @@ use super::lock::{self, Asked, Wanted};
 use super::manifests;
 use super::{FetchArguments, Layout, NifError, files, optional_lock};
 use crate::commands::open_store;
-use crate::report::{Report, bytes};
+use crate::report::{Report, bytes, chain};
 use crate::settings::Settings;
 
 /// The variable of RustlerPrecompiled that names its cache.
@@ -57,6 +58,10 @@ pub(super) fn run(settings: &Settings, arguments: &FetchArguments, report: &Repo
     }
     if !missing.is_empty() {
         installed += fetch(settings, &lease, &missing, &out, report)?;
+        drop(lease);
+        if let Err(error) = store.auto_gc(SystemTime::now()) {
+            report.detail("Store", &chain(&error));
+        }
     }
     if installed > 0 {
         report.status("Installed", &format!("{installed} files in {out}"));
