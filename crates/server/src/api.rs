@@ -120,6 +120,9 @@ async fn one_of_many(shared: &Shared, hash: &StorePathHash, deadline: Instant) -
     let Some((text, facts)) = shared.storage.read(&path, narinfo::SIZE_LIMIT).await? else {
         shared.metrics.narinfo_misses.add(1);
         let Some(proxy) = &shared.proxy else { return Ok(Known::Nowhere) };
+        if Instant::now() >= deadline {
+            return Ok(Known::NotYet);
+        }
         return match tokio::time::timeout_at(deadline, proxy.narinfo(shared, hash)).await {
             Ok(found) => Ok(found?.map_or(Known::Nowhere, Known::Here)),
             Err(_) => Ok(Known::NotYet),

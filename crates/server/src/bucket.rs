@@ -63,6 +63,10 @@ pub(crate) fn http_client(redirects: reqwest::redirect::Policy) -> Result<reqwes
         .referer(false)
         .connect_timeout(Duration::from_secs(10))
         .read_timeout(Duration::from_secs(60))
+        // Else a connection on which nothing gets through any more is used again and again.
+        .http2_keep_alive_interval(Duration::from_secs(10))
+        .http2_keep_alive_timeout(Duration::from_secs(10))
+        .http2_keep_alive_while_idle(true)
         .tls_backend_preconfigured(config)
         .build()
         .map_err(|source| StorageError::Client { source })

@@ -3,7 +3,7 @@
 //!
 //! What is in the store is also a valid cache of its own (`file://`, `s3://`): `nix-cache-info`, `<hash>.narinfo`,
 //! `<hash>.ls` and `nar/`. Beside them lies `nixcache/`, which holds what the server alone needs. A server keeps
-//! nothing in memory that another one couldn't find in the store, so several can share a bucket.
+//! nothing in memory that another one couldn't find in the store or out by itself, so several can share a bucket.
 //!
 //! Nothing here prints or reads the environment; the subcommand passes in what is needed. `docs/server.md` describes
 //! how to run it, and the endpoints.
@@ -25,6 +25,7 @@ mod log;
 mod metrics;
 mod nif;
 mod options;
+mod outage;
 mod retention;
 mod routes;
 mod server;

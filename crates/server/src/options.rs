@@ -45,6 +45,10 @@ pub struct Limits {
     pub turn_time: Duration,
     /// How long anything may take that isn't the body of a NAR: 60 s.
     pub request_time: Duration,
+    /// How long a cache behind this one may take for a narinfo: 1 s. All together have twice that.
+    pub upstream_time: Duration,
+    /// How long one that gave no answer is left out: 10 s at first, and as much longer with each failure, up to 1 min.
+    pub upstream_pause: Duration,
     /// How long running requests may take to end when the server is told to stop: 60 s.
     pub shutdown_time: Duration,
     /// Bytes of a request's headers: 32 KiB.
@@ -68,6 +72,8 @@ impl Default for Limits {
             body_rate: 4 << 10,
             turn_time: Duration::from_secs(4 * 60),
             request_time: Duration::from_secs(60),
+            upstream_time: Duration::from_secs(1),
+            upstream_pause: Duration::from_secs(10),
             shutdown_time: Duration::from_secs(60),
             header_bytes: 32 << 10,
         }

@@ -96,7 +96,8 @@ impl Server {
             Storage::open(&options.location, bucket_settings).map_err(|source| ServeError::Storage { source })?;
         let access = Access::new(options.private, options.tokens.as_deref(), &options.sink)
             .map_err(|source| ServeError::Tokens { source })?;
-        let proxy = Proxy::new(options.upstreams).map_err(|source| ServeError::Storage { source })?;
+        let proxy = Proxy::new(options.upstreams, &options.limits, &options.sink)
+            .map_err(|source| ServeError::Storage { source })?;
         let tls = options.tls.map(|files| Tls::new(files, &options.sink)).transpose();
         let tls = tls.map_err(|source| ServeError::Tls { source })?;
         let cache_info = CacheInfo {

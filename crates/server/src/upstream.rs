@@ -2,6 +2,8 @@
 //!
 //! Only a narinfo that one of the upstreams' keys has signed is believed. It is handed on with the URL that its NAR
 //! gets here, and kept for good when the NAR has come: looked into like an upload, and what the narinfo says.
+//!
+//! An upstream that gives no answer is left out for a while (see `outage`).
 
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,20 +16,30 @@ use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use nixcache_core::nix::{Asked, Compression, NarInfo, StorePathHash, TrustedKeys, Verified, nar, narinfo};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 use url::Url;
 
 use crate::bucket::http_client;
 use crate::error::Refusal;
 use crate::layout::{self, NarFile};
-use crate::options::Upstreams;
+use crate::log::Sink;
+use crate::options::{Limits, Upstreams};
+use crate::outage::Outage;
 use crate::server::Shared;
 use crate::storage::StorageError;
 use crate::upload::{compare, take_nar};
 use crate::verify::Verifier;
 
-/// How long an upstream may take to answer with a narinfo. A client waits for it.
-const NARINFO_TIME: Duration = Duration::from_secs(10);
+/// How long all upstreams together may keep a client waiting for a narinfo, in times of one. Ours waits 2.5 s for a
+/// sign of life.
+const TOGETHER: u32 = 2;
+
+/// How long an upstream may take to begin a NAR, in times of a narinfo: it may have to fetch it itself.
+const BEGIN_NAR: u32 = 5;
+
+/// How long an answer is waited for, beyond which nobody does any more, to see whether one comes at all.
+const LATE: Duration = Duration::from_secs(10);
 
 /// NARs that are fetched at once; others wait.
 const FETCHES: usize = 16;
@@ -47,6 +59,8 @@ enum UpstreamError {
     Status { status: u16 },
     #[error("it took too long")]
     Time,
+    #[error("it was left out: it gave no answer a short while ago")]
+    LeftOut,
     #[error("its narinfo is too large")]
     TooLarge,
     #[error("read its narinfo")]
@@ -57,6 +71,18 @@ enum UpstreamError {
         "its NAR has a form that can't be kept: its file must have a hash, and be packed with zstd, xz or not at all"
     )]
     Form,
+}
+
+impl UpstreamError {
+    /// Whether there was no answer. Some statuses say just that, for what is behind who answers, or ask to be left
+    /// alone.
+    fn is_silence(&self) -> bool {
+        match self {
+            Self::Request { .. } | Self::Time => true,
+            Self::Status { status } => matches!(status, 429 | 502..=504),
+            _ => false,
+        }
+    }
 }
 
 /// Why a text is not the URL of a cache. It doesn't say which text: there may be a password in it.
@@ -89,9 +115,18 @@ impl FromStr for UpstreamUrl {
 /// The caches behind this one.
 pub(crate) struct Proxy {
     client: reqwest::Client,
-    urls: Vec<UpstreamUrl>,
+    upstreams: Vec<Arc<Upstream>>,
     verifier: Verifier,
     fetches: Semaphore,
+    /// How long one upstream may take for a narinfo.
+    time: Duration,
+}
+
+/// One of them.
+struct Upstream {
+    base: Url,
+    outage: Outage,
+    sink: Sink,
 }
 
 /// What is known of a NAR that is not here yet.
@@ -104,13 +139,19 @@ struct Record {
 
 impl Proxy {
     /// `None` if there are no upstreams.
-    pub(crate) fn new(upstreams: Upstreams) -> Result<Option<Self>, StorageError> {
+    pub(crate) fn new(upstreams: Upstreams, limits: &Limits, sink: &Sink) -> Result<Option<Self>, StorageError> {
         if upstreams.urls.is_empty() {
             return Ok(None);
         }
         let client = http_client(reqwest::redirect::Policy::limited(5))?;
         let fetches = Semaphore::new(FETCHES);
-        Ok(Some(Self { client, urls: upstreams.urls, verifier: Verifier::new(upstreams.keys), fetches }))
+        let verifier = Verifier::new(upstreams.keys);
+        let upstream = |UpstreamUrl(base)| {
+            let outage = Outage::new(limits.upstream_pause);
+            Arc::new(Upstream { base, outage, sink: sink.clone() })
+        };
+        let upstreams = upstreams.urls.into_iter().map(upstream).collect();
+        Ok(Some(Self { client, upstreams, verifier, fetches, time: limits.upstream_time }))
     }
 
     /// The keys that upstreams are believed by.
@@ -118,20 +159,28 @@ impl Proxy {
         self.verifier.keys()
     }
 
-    /// The narinfo of the first upstream that has one which is to be believed. An upstream that fails is left out,
+    /// The narinfo of the first upstream that has one which is to be believed. An upstream that fails is passed over,
     /// and the log says so.
     pub(crate) async fn narinfo(&self, shared: &Shared, hash: &StorePathHash) -> Result<Option<Bytes>, Refusal> {
-        for UpstreamUrl(base) in &self.urls {
-            let asked = tokio::time::timeout(NARINFO_TIME, self.ask(base, hash)).await;
-            let found = match asked.unwrap_or(Err(UpstreamError::Time)) {
-                Ok(Some(found)) => found,
-                Ok(None) => continue,
+        let deadline = Instant::now() + self.time * TOGETHER;
+        for upstream in &self.upstreams {
+            let base = &upstream.base;
+            let Ok(asked) = timeout_at(deadline, self.ask(upstream, hash)).await else { break };
+            let found = match asked {
+                Ok(Some(text)) => self.believe(base, hash, &text).await,
+                Ok(None) | Err(UpstreamError::LeftOut) => continue,
+                Err(error) => Err(error),
+            };
+            let (file, url, mut narinfo) = match found {
+                Ok(found) => found,
                 Err(error) => {
-                    shared.sink.trouble(&format!("{hash} is not taken from {}", shown(base)), &error);
+                    // That it is left out was said.
+                    if !error.is_silence() || !upstream.outage.is_left_out() {
+                        shared.sink.trouble(&format!("{hash} is not taken from {}", shown(base)), &error);
+                    }
                     continue;
                 }
             };
-            let (file, url, mut narinfo) = found;
             if let Some(key) = &shared.signing_key {
                 narinfo.sign(key);
             }
@@ -144,33 +193,116 @@ impl Proxy {
         Ok(None)
     }
 
-    async fn ask(&self, base: &Url, hash: &StorePathHash) -> Result<Option<(NarFile, Url, NarInfo)>, UpstreamError> {
-        let url = base.join(&format!("{hash}.narinfo")).expect("a hash is a relative URL");
-        let request = self.client.get(url.clone()).send().await;
-        let mut response = request.map_err(|source| UpstreamError::Request { source: source.without_url() })?;
-        match response.status().as_u16() {
-            200 => {}
-            403 | 404 | 410 => return Ok(None),
-            status => return Err(UpstreamError::Status { status }),
+    /// Asks an upstream for a narinfo, unless it is left out. Whether it answers is found out even if who asked has no
+    /// patience for that: else clients that soon leave would wait in vain again and again.
+    async fn ask(&self, upstream: &Arc<Upstream>, hash: &StorePathHash) -> Result<Option<Bytes>, UpstreamError> {
+        let began = Instant::now();
+        if !upstream.outage.may_ask(began) {
+            return Err(UpstreamError::LeftOut);
         }
-        let mut text = BytesMut::new();
-        loop {
-            let piece = response.chunk().await;
-            match piece.map_err(|source| UpstreamError::Request { source: source.without_url() })? {
-                Some(piece) if text.len() + piece.len() <= narinfo::SIZE_LIMIT => text.extend_from_slice(&piece),
-                Some(_) => return Err(UpstreamError::TooLarge),
-                None => break,
+        let url = upstream.base.join(&format!("{hash}.narinfo")).expect("a hash is a relative URL");
+        let mut request = Box::pin(fetch_narinfo(self.client.clone(), url));
+        let (upstream, time) = (Arc::clone(upstream), self.time);
+        let (sender, answer) = oneshot::channel();
+        tokio::spawn(async move {
+            let (result, late) = match timeout(time, &mut request).await {
+                Ok(result) => (result, None),
+                Err(_) => (Err(UpstreamError::Time), Some(request)),
+            };
+            let begins_pause = upstream.note(began, &result);
+            // Nobody may be there any more.
+            let _ = sender.send(result);
+            // One is enough to see whether it comes late, so these don't add up.
+            if let Some(late) = late.filter(|_| begins_pause)
+                && let Ok(result) = timeout(LATE, late).await
+                && !result.is_err_and(|error| error.is_silence())
+            {
+                upstream.outage.answered_late(Instant::now());
             }
-        }
-        let claim = NarInfo::parse(&text, Asked::Hash(hash)).map_err(|source| UpstreamError::NarInfo { source })?;
+        });
+        answer.await.unwrap_or(Err(UpstreamError::Time))
+    }
+
+    /// Reads what an upstream has answered. The result is as it is handed on.
+    async fn believe(
+        &self,
+        base: &Url,
+        hash: &StorePathHash,
+        text: &[u8],
+    ) -> Result<(NarFile, Url, NarInfo), UpstreamError> {
+        let claim = NarInfo::parse(text, Asked::Hash(hash)).map_err(|source| UpstreamError::NarInfo { source })?;
         let verified = self.verifier.verify(claim).await.map_err(|source| UpstreamError::Unverified { source })?;
         let mut narinfo = Verified::into_inner(verified);
         let file = file_of(&narinfo).ok_or(UpstreamError::Form)?;
-        let url = url.join(narinfo.url.as_str()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url = base.join(narinfo.url.as_str()).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
         let url = url.ok_or(UpstreamError::Form)?;
         narinfo.url = format!("nar/{file}").parse().expect("the names of NAR files have no spaces");
         narinfo.file_hash = Some(file.hash);
-        Ok(Some((file, url, narinfo)))
+        Ok((file, url, narinfo))
+    }
+
+    /// Begins to fetch a NAR, unless the upstream that it is at is left out.
+    async fn begin_nar(&self, url: &Url) -> Result<reqwest::Response, UpstreamError> {
+        let began = Instant::now();
+        // A NAR can be elsewhere than its narinfo. Of such places nothing is remembered.
+        let upstream = self.upstreams.iter().find(|upstream| upstream.base.origin() == url.origin());
+        if upstream.is_some_and(|upstream| !upstream.outage.may_ask(began)) {
+            return Err(UpstreamError::LeftOut);
+        }
+        let result = match timeout(self.time * BEGIN_NAR, self.client.get(url.clone()).send()).await {
+            Ok(Ok(response)) if response.status().as_u16() == 200 => Ok(response),
+            Ok(Ok(response)) => Err(UpstreamError::Status { status: response.status().as_u16() }),
+            Ok(Err(source)) => Err(UpstreamError::Request { source: source.without_url() }),
+            Err(_) => Err(UpstreamError::Time),
+        };
+        if let Some(upstream) = upstream {
+            upstream.note(began, &result);
+        }
+        result
+    }
+}
+
+impl Upstream {
+    /// Notes how a request went that was begun at `began`. Tells whether the upstream is left out from now on.
+    fn note<T>(&self, began: Instant, result: &Result<T, UpstreamError>) -> bool {
+        match result {
+            Err(error) if error.is_silence() => {
+                let pause = self.outage.failed(began, Instant::now());
+                if let Some(pause) = pause {
+                    let what = format!("{} is left out for {} s", shown(&self.base), pause.as_secs_f32());
+                    self.sink.trouble(&what, error);
+                }
+                pause.is_some()
+            }
+            _ => {
+                self.outage.answered(Instant::now());
+                false
+            }
+        }
+    }
+}
+
+/// The text of a narinfo; `None` if there is none.
+async fn fetch_narinfo(client: reqwest::Client, url: Url) -> Result<Option<Bytes>, UpstreamError> {
+    let mut request = client.get(url.clone()).send().await;
+    // A connection that was idle can end at the moment when it is used again, which says nothing of the upstream.
+    if request.as_ref().is_err_and(|error| !error.is_connect()) {
+        request = client.get(url).send().await;
+    }
+    let mut response = request.map_err(|source| UpstreamError::Request { source: source.without_url() })?;
+    match response.status().as_u16() {
+        200 => {}
+        403 | 404 | 410 => return Ok(None),
+        status => return Err(UpstreamError::Status { status }),
+    }
+    let mut text = BytesMut::new();
+    loop {
+        let piece = response.chunk().await;
+        match piece.map_err(|source| UpstreamError::Request { source: source.without_url() })? {
+            Some(piece) if text.len() + piece.len() <= narinfo::SIZE_LIMIT => text.extend_from_slice(&piece),
+            Some(_) => return Err(UpstreamError::TooLarge),
+            None => return Ok(Some(text.freeze())),
+        }
     }
 }
 
@@ -202,12 +334,10 @@ pub(crate) async fn nar(shared: &Arc<Shared>, method: &Method, file: &NarFile) -
     let body = if method == Method::HEAD {
         Body::empty()
     } else {
-        let request = proxy.client.get(record.url.clone()).send().await;
-        let response = request.ok().filter(|response| response.status().as_u16() == 200);
-        let Some(response) = response else {
-            shared.sink.send(&crate::log::Event::Trouble(format!("{} can't be fetched", shown(&record.url))));
-            return Err(Refusal::NotFound);
-        };
+        let response = proxy.begin_nar(&record.url).await.map_err(|error| {
+            shared.sink.trouble(&format!("{} can't be fetched", shown(&record.url)), &error);
+            Refusal::NotFound
+        })?;
         let (client, pieces) = mpsc::channel(WAITING_PIECES);
         // If the client leaves, what was begun is still kept.
         tokio::spawn(keep(Arc::clone(shared), *file, narinfo, response, client));

@@ -1,16 +1,71 @@
 //! Other caches behind this one.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use nixcache_core::nix::Compression;
 use nixcache_server::{Event, UpstreamUrl, Upstreams};
+use serde_json::json;
 
 use crate::fixture::{Item, Running, key, nar, noise};
 
 fn behind(origins: &[&Running]) -> Running {
-    let urls = origins.iter().map(|origin| format!("http://{}", origin.address).parse().unwrap()).collect();
-    Running::with(|options| options.upstreams = Upstreams { urls, keys: [key().public()].into_iter().collect() })
+    let addresses: Vec<SocketAddr> = origins.iter().map(|origin| origin.address).collect();
+    Running::with(|options| options.upstreams = at(&addresses))
+}
+
+fn at(addresses: &[SocketAddr]) -> Upstreams {
+    let urls = addresses.iter().map(|address| format!("http://{address}").parse().unwrap()).collect();
+    Upstreams { urls, keys: [key().public()].into_iter().collect() }
+}
+
+/// Stands before a server. While it is silent, it takes connections and requests and says nothing.
+struct Silent {
+    address: SocketAddr,
+    is_silent: Arc<AtomicBool>,
+    /// Connections that it took while it was silent.
+    asked: Arc<AtomicUsize>,
+}
+
+impl Silent {
+    fn before(server: &Running) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (address, target) = (listener.local_addr().unwrap(), server.address);
+        let (is_silent, asked) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let (silent, count) = (Arc::clone(&is_silent), Arc::clone(&asked));
+        std::thread::spawn(move || {
+            let mut held = Vec::new();
+            for client in listener.incoming() {
+                let client = client.unwrap();
+                if silent.load(Ordering::SeqCst) {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    held.push(client);
+                    continue;
+                }
+                std::thread::spawn(move || {
+                    let (mut from, mut server) = (client, TcpStream::connect(target).unwrap());
+                    let (mut back, mut to) = (server.try_clone().unwrap(), from.try_clone().unwrap());
+                    std::thread::spawn(move || std::io::copy(&mut back, &mut to));
+                    let _ = std::io::copy(&mut from, &mut server);
+                });
+            }
+        });
+        Self { address, is_silent, asked }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
+}
+
+/// What it gives, and how long that took.
+fn timed<T>(work: impl FnOnce() -> T) -> (T, Duration) {
+    let began = Instant::now();
+    let result = work();
+    (result, began.elapsed())
 }
 
 fn troubles(server: &Running) -> Vec<String> {
@@ -50,7 +105,7 @@ fn what_an_upstream_has_is_handed_on_and_kept() {
     let late = signed(Item::new("late", b"late", &[]));
     origin.publish(&late);
     let hash = late.narinfo.store_path.hash().to_string();
-    let question = serde_json::json!({ "hashes": [hash] }).to_string();
+    let question = json!({ "hashes": [hash] }).to_string();
     let answer = server.send("POST", "/api/v1/narinfos", question.as_bytes()).json();
     assert_eq!(answer["narinfos"][&hash], late.narinfo.to_string(), "it is handed on among many too");
     drop(origin);
@@ -94,6 +149,90 @@ fn a_nar_that_is_not_what_was_signed_is_cut_off_and_not_kept() {
     let kept: Vec<String> = server.files().into_iter().filter(|file| !file.starts_with("nixcache/upstream/")).collect();
     assert!(kept.is_empty(), "{kept:?}");
     assert!(troubles(&server)[0].contains("is not kept"), "{:?}", troubles(&server));
+}
+
+#[test]
+fn an_upstream_that_says_nothing_costs_one_wait() {
+    let (origin, other) = (Running::new(), Running::new());
+    let silent = Silent::before(&origin);
+    let [theirs, ours, others] = ["theirs", "ours", "others"].map(|name| signed(Item::new(name, name.as_bytes(), &[])));
+    origin.publish(&theirs);
+    other.publish(&others);
+    let server = Running::with(|options| options.upstreams = at(&[silent.address, other.address]));
+    let (answer, time) = timed(|| server.send("HEAD", &others.path(), b""));
+    assert_eq!(answer.status, 200, "the next one is asked");
+    assert!(time < Duration::from_millis(2400), "our client waits 2.5 s: {time:?}");
+    let (statuses, time) = timed(|| {
+        server.publish(&ours);
+        [&ours, &others, &theirs].map(|item| server.get(&item.path()).status)
+    });
+    assert_eq!(statuses, [200, 200, 404]);
+    assert!(time < Duration::from_secs(2), "it was not waited for again: {time:?}");
+    assert_eq!(silent.asked(), 1);
+    let troubles = troubles(&server);
+    assert!(troubles.len() == 1 && troubles[0].contains("is left out for 10 s"), "{troubles:?}");
+}
+
+#[test]
+fn look_ups_of_many_paths_do_not_wait_for_silence_again_and_again() {
+    let origin = Running::new();
+    let silent = Silent::before(&origin);
+    let server = Running::with(|options| options.upstreams = at(&[silent.address]));
+    let hashes: Vec<String> = (0..200)
+        .map(|number| Item::new(&format!("thing-{number}"), b"x", &[]).narinfo.store_path.hash().to_string())
+        .collect();
+    let question = json!({ "hashes": hashes }).to_string();
+    // Nobody waits for an answer for as long as it takes to see that there is none: that is seen all the same.
+    let (rounds, time) = timed(|| {
+        let ask = |_: &usize| server.send("POST", "/api/v1/narinfos", question.as_bytes()).json()["left"] == json!([]);
+        (1..100).find(ask)
+    });
+    assert!(time < Duration::from_millis(2400), "{time:?}");
+    assert!(rounds.is_some_and(|rounds| rounds > 1), "{rounds:?}");
+    assert!(silent.asked() < hashes.len(), "what is left is not asked for");
+}
+
+#[test]
+fn an_upstream_that_answers_again_is_used_again() {
+    let origin = Running::new();
+    let silent = Silent::before(&origin);
+    let item = signed(Item::new("thing", &noise(10_000), &[]));
+    origin.publish(&item);
+    let server = Running::with(|options| {
+        options.upstreams = at(&[silent.address]);
+        options.limits.upstream_time = Duration::from_millis(300);
+        options.limits.upstream_pause = Duration::from_millis(300);
+    });
+    assert_eq!(server.get(&item.path()).status, 404);
+    silent.is_silent.store(false, Ordering::SeqCst);
+    let patience = Instant::now() + Duration::from_secs(60);
+    while server.get(&item.path()).status != 200 {
+        assert!(Instant::now() < patience, "{:?}", troubles(&server));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(server.get("/vjjjypqlg1pgfwnjjbzxr8nd5x41laka.narinfo").status, 404);
+    assert_eq!(server.get(&item.path()).status, 200, "that it hasn't something is no failure");
+    assert!(server.get(&item.nar_path()).body == item.file);
+}
+
+#[test]
+fn a_nar_is_not_waited_for_where_nothing_answers() {
+    let origin = Running::new();
+    let silent = Silent::before(&origin);
+    silent.is_silent.store(false, Ordering::SeqCst);
+    let item = signed(Item::new("thing", &noise(10_000), &[]));
+    origin.publish(&item);
+    let server = Running::with(|options| {
+        options.upstreams = at(&[silent.address]);
+        options.limits.upstream_time = Duration::from_millis(300);
+    });
+    assert_eq!(server.get(&item.path()).status, 200);
+    silent.is_silent.store(true, Ordering::SeqCst);
+    // What still goes through the connection that is there ends with the origin.
+    drop(origin);
+    let (answers, time) = timed(|| [(); 5].map(|()| server.get(&item.nar_path()).status));
+    assert_eq!(answers, [404; 5]);
+    assert!(time < Duration::from_millis(2900), "{time:?}");
 }
 
 #[test]
