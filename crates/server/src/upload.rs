@@ -1,6 +1,8 @@
 //! Takes files in. Nothing is visible before it was checked: a NAR is what its name says and decompresses to a NAR; a
-//! narinfo belongs to its path, says the truth of its NAR, has its references here and is signed as it must be.
+//! narinfo belongs to its path, says the truth of its NAR, has its references here or at an upstream, and is signed as
+//! it must be.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::body::{Body, BodyDataStream};
@@ -217,20 +219,29 @@ pub(crate) async fn narinfo(
     let claim = NarInfo::parse(&bytes, Asked::Hash(hash)).map_err(|source| Refusal::NarInfo { source })?;
     let found = nar_of(shared, &claim).await?;
     let checks = async {
+        let elsewhere = references_elsewhere(shared, &claim).await?;
         // From here until the narinfo is visible, nothing that it needs can be dropped.
         let _entered = shared.gate.enter(&shared.storage).await?;
-        take_narinfo(shared, claim, found).await
+        take_narinfo(shared, claim, found, &elsewhere).await
     };
     tokio::time::timeout(shared.limits.request_time, checks).await.map_err(|_| Refusal::Time)?
 }
 
-async fn take_narinfo(shared: &Shared, claim: NarInfo, (file, found): (NarFile, Found)) -> Result<Response, Refusal> {
+async fn take_narinfo(
+    shared: &Shared,
+    claim: NarInfo,
+    (file, found): (NarFile, Found),
+    elsewhere: &HashSet<StorePath>,
+) -> Result<Response, Refusal> {
     let mut narinfo = compare(claim, &file, &found)?;
     let there = shared.storage.facts(&file.path()).await?.is_some_and(|facts| facts.size == found.file_size);
     if !there {
         return Err(Refusal::MissingNar);
     }
-    require_references(shared, &narinfo).await?;
+    let here = references(&narinfo).filter(|reference| !elsewhere.contains(*reference));
+    if let Some((first, others)) = missing(shared, here).await?.split_first() {
+        return Err(Refusal::MissingReferences { first: first.clone(), count: 1 + others.len() });
+    }
     if !shared.verifier.keys().is_empty() {
         let verified = shared.verifier.verify(narinfo).await;
         narinfo = verified.map_err(|source| Refusal::Unverified { source })?.into_inner();
@@ -324,23 +335,38 @@ pub(crate) fn compare(mut claim: NarInfo, file: &NarFile, found: &Found) -> Resu
     }
 }
 
-/// Whether all references of a narinfo are here.
-async fn require_references(shared: &Shared, narinfo: &NarInfo) -> Result<(), Refusal> {
-    let others = narinfo.references.iter().filter(|reference| **reference != narinfo.store_path);
-    let look = |reference: StorePath| {
+/// What a narinfo refers to besides itself.
+fn references(narinfo: &NarInfo) -> impl Iterator<Item = &StorePath> {
+    narinfo.references.iter().filter(|reference| **reference != narinfo.store_path)
+}
+
+/// Those of these paths that are not here.
+async fn missing(shared: &Shared, paths: impl Iterator<Item = &StorePath>) -> Result<Vec<StorePath>, Refusal> {
+    let look = |path: StorePath| {
         let storage = shared.storage.clone();
         async move {
-            let facts = storage.facts(&layout::narinfo(reference.hash())).await?;
-            Ok::<_, Refusal>(facts.is_none().then_some(reference))
+            let facts = storage.facts(&layout::narinfo(path.hash())).await?;
+            Ok::<_, Refusal>(facts.is_none().then_some(path))
         }
     };
     // The futures are made before the stream: as a closure in it, the compiler can't tell that they may be sent.
-    let looks: Vec<_> = others.cloned().map(look).collect();
+    let looks: Vec<_> = paths.cloned().map(look).collect();
     let looked = futures_util::stream::iter(looks).buffered(REFERENCES_AT_ONCE);
     let missing: Vec<Option<StorePath>> = looked.try_collect().await?;
-    let mut missing = missing.into_iter().flatten();
-    match missing.next() {
-        Some(first) => Err(Refusal::MissingReferences { first, count: 1 + missing.count() }),
-        None => Ok(()),
-    }
+    Ok(missing.into_iter().flatten().collect())
+}
+
+/// The references that are not here but at an upstream, with a narinfo that is handed on: who asks for them is told
+/// that they are there, and doesn't upload them. Upstreams can be slow, so this comes before garbage collection has to
+/// wait: it has no say about what isn't here.
+async fn references_elsewhere(shared: &Shared, claim: &NarInfo) -> Result<HashSet<StorePath>, Refusal> {
+    let Some(proxy) = &shared.proxy else { return Ok(HashSet::new()) };
+    let ask = |path: StorePath| async move {
+        let found = proxy.narinfo(shared, path.hash()).await?;
+        Ok::<_, Refusal>(found.map(|_| path))
+    };
+    let asks: Vec<_> = missing(shared, references(claim)).await?.into_iter().map(ask).collect();
+    let asked = futures_util::stream::iter(asks).buffered(REFERENCES_AT_ONCE);
+    let found: Vec<Option<StorePath>> = asked.try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use nixcache_core::nix::Compression;
+use nixcache_remote::{NewPath, Remote, RemoteOptions};
 use nixcache_server::{Event, UpstreamUrl, Upstreams};
 use serde_json::json;
 
@@ -233,6 +234,69 @@ fn a_nar_is_not_waited_for_where_nothing_answers() {
     let (answers, time) = timed(|| [(); 5].map(|()| server.get(&item.nar_path()).status));
     assert_eq!(answers, [404; 5]);
     assert!(time < Duration::from_millis(2900), "{time:?}");
+}
+
+#[test]
+fn what_an_upstream_has_counts_as_there_for_what_refers_to_it() {
+    let origin = Running::new();
+    let leaf = signed(Item::new("leaf", b"leaf", &[]));
+    let unsigned = Item::new("unsigned", b"unsigned", &[]);
+    origin.publish(&leaf);
+    origin.publish(&unsigned);
+    let server = Running::with(|options| {
+        options.upstreams = at(&[origin.address]);
+        options.retention.grace = Duration::ZERO;
+        options.retention.size = Some(0);
+    });
+    for (name, reference) in [("on-unsigned", &unsigned), ("on-nothing", &Item::new("nowhere", b"x", &[]))] {
+        let top = Item::new(name, name.as_bytes(), &[&leaf, reference]);
+        assert_eq!(server.put(&top.nar_path(), &top.file).status, 201);
+        let answer = server.put(&top.path(), top.narinfo.to_string().as_bytes());
+        assert_eq!(answer.status, 422);
+        assert!(answer.text().starts_with("1 of its references"), "{}", answer.text());
+        assert!(answer.text().contains(&reference.narinfo.store_path.to_string()), "{}", answer.text());
+    }
+    assert_eq!(server.send("HEAD", &leaf.path(), b"").status, 200, "who wants to upload it is told that it is there");
+    let top = Item::new("top", b"top", &[&leaf]);
+    server.publish(&top);
+    assert_eq!(server.put("/api/v1/pins/top", top.narinfo.store_path.to_string().as_bytes()).status, 200);
+    server.send("POST", "/api/v1/gc", b"");
+    assert_eq!(server.get(&leaf.path()).status, 200, "it is asked for where it is");
+    assert!(server.get(&leaf.nar_path()).body == leaf.file);
+    wait_until_kept(&server, &leaf);
+    drop(origin);
+    assert_eq!(server.send("POST", "/api/v1/gc", b"").json()["dropped_paths"], 0);
+    assert!(server.get(&leaf.nar_path()).body == leaf.file, "what is pinned refers to it");
+    assert_eq!(server.send("DELETE", "/api/v1/pins/top", b"").status, 200);
+    assert_eq!(server.send("POST", "/api/v1/gc", b"").json()["dropped_paths"], 2);
+}
+
+#[test]
+fn our_client_publishes_a_set_of_what_an_upstream_has() {
+    let origin = Running::new();
+    let leaf = signed(Item::new("leaf", b"leaf", &[]));
+    origin.publish(&leaf);
+    let server = behind(&[&origin]);
+    let url = format!("http://ci:{}@{}", server.token, server.address).parse().unwrap();
+    let mut options = RemoteOptions { publish: vec![url], secret_key: Some(key()), ..RemoteOptions::default() };
+    // What is slow here is the machine.
+    options.network.patience = Duration::from_secs(300);
+    options.network.request_limit = Duration::from_secs(300);
+    options.network.upload_patience = Duration::from_secs(300);
+    let remote = Remote::new(options, |_| {}).unwrap();
+    let mut sending = remote.publishing();
+    for item in [&leaf, &Item::new("set", b"set", &[&leaf])] {
+        let nar = item.nar.clone();
+        sending.offer(NewPath {
+            path: item.narinfo.store_path.clone(),
+            references: item.narinfo.references.clone(),
+            by_content: false,
+            pack: Box::new(move |destination| destination.write_all(&nar)),
+        });
+    }
+    let report = sending.finish();
+    assert_eq!((report.published, report.already_there), (1, 1), "{report:?}");
+    assert!(!server.data().join(&leaf.path()[1..]).is_file());
 }
 
 #[test]
