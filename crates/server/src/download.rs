@@ -98,7 +98,12 @@ pub(crate) async fn nar(
                 answer => return answer,
             }
         }
-        return upstream::nar(shared, method, file).await;
+        // Who asks whether a NAR is there wants to upload it if it isn't. What an upstream has is not here for a narinfo
+        // that names it: it may be of another path, or the upstream may have nothing any more.
+        if method == Method::HEAD {
+            return Err(Refusal::NotFound);
+        }
+        return upstream::nar(shared, file).await;
     };
     let size = facts.size;
     let tag = format!("\"{}\"", file.hash.to_nix32());

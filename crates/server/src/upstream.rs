@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, header};
+use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
@@ -323,7 +323,7 @@ fn shown(url: &Url) -> String {
 
 /// Fetches a NAR that an upstream has and hands it on while it comes. The last piece is held back until the check has
 /// passed, so that no client gets the whole of a wrong one.
-pub(crate) async fn nar(shared: &Arc<Shared>, method: &Method, file: &NarFile) -> Result<Response, Refusal> {
+pub(crate) async fn nar(shared: &Arc<Shared>, file: &NarFile) -> Result<Response, Refusal> {
     let Some(proxy) = &shared.proxy else { return Err(Refusal::NotFound) };
     let read = shared.storage.read(&layout::upstream(file), RECORD_LIMIT).await?;
     let record: Option<Record> = read.and_then(|(record, _)| serde_json::from_slice(&record).ok());
@@ -331,20 +331,16 @@ pub(crate) async fn nar(shared: &Arc<Shared>, method: &Method, file: &NarFile) -
     let narinfo = NarInfo::parse(record.narinfo.as_bytes(), Asked::Anything);
     let narinfo = narinfo.map_err(|source| Refusal::NarInfo { source })?;
     let size = narinfo.file_size;
-    let body = if method == Method::HEAD {
-        Body::empty()
-    } else {
-        let response = proxy.begin_nar(&record.url).await.map_err(|error| {
-            shared.sink.trouble(&format!("{} can't be fetched", shown(&record.url)), &error);
-            Refusal::NotFound
-        })?;
-        let (client, pieces) = mpsc::channel(WAITING_PIECES);
-        // If the client leaves, what was begun is still kept.
-        tokio::spawn(keep(Arc::clone(shared), *file, narinfo, response, client));
-        Body::from_stream(futures_util::stream::unfold(pieces, |mut pieces| async move {
-            pieces.recv().await.map(|piece| (piece, pieces))
-        }))
-    };
+    let response = proxy.begin_nar(&record.url).await.map_err(|error| {
+        shared.sink.trouble(&format!("{} can't be fetched", shown(&record.url)), &error);
+        Refusal::NotFound
+    })?;
+    let (client, pieces) = mpsc::channel(WAITING_PIECES);
+    // If the client leaves, what was begun is still kept.
+    tokio::spawn(keep(Arc::clone(shared), *file, narinfo, response, client));
+    let body = Body::from_stream(futures_util::stream::unfold(pieces, |mut pieces| async move {
+        pieces.recv().await.map(|piece| (piece, pieces))
+    }));
     let mut answer = Response::new(body);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(nar::MEDIA_TYPE));
     if let Some(size) = size {

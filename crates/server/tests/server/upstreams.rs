@@ -99,8 +99,9 @@ fn what_an_upstream_has_is_handed_on_and_kept() {
     for item in [&top, &leaf] {
         assert_eq!(server.get(&item.path()).text(), item.narinfo.to_string());
         assert!(!server.data().join(&item.path()[1..]).is_file(), "its NAR is not here yet");
-        assert_eq!(server.send("HEAD", &item.nar_path(), b"").header("content-length"), item.file.len().to_string());
-        assert!(server.get(&item.nar_path()).body == item.file);
+        let answer = server.get(&item.nar_path());
+        assert_eq!(answer.header("content-length"), item.file.len().to_string());
+        assert!(answer.body == item.file);
         wait_until_kept(&server, item);
     }
     let late = signed(Item::new("late", b"late", &[]));
@@ -297,6 +298,20 @@ fn our_client_publishes_a_set_of_what_an_upstream_has() {
     let report = sending.finish();
     assert_eq!((report.published, report.already_there), (1, 1), "{report:?}");
     assert!(!server.data().join(&leaf.path()[1..]).is_file());
+}
+
+#[test]
+fn a_nar_of_an_upstream_is_not_there_for_who_wants_to_upload_it() {
+    let origin = Running::new();
+    let theirs = signed(Item::new("theirs", b"same", &[]));
+    let ours = Item::new("ours", b"same", &[]);
+    origin.publish(&theirs);
+    let server = behind(&[&origin]);
+    assert_eq!(server.get(&theirs.path()).status, 200);
+    assert_eq!(server.send("HEAD", &ours.nar_path(), b"").status, 404);
+    assert_eq!(server.put(&ours.path(), ours.narinfo.to_string().as_bytes()).status, 422);
+    server.publish(&ours);
+    assert_eq!(server.send("HEAD", &ours.nar_path(), b"").status, 200);
 }
 
 #[test]
