@@ -14,6 +14,9 @@ use crate::remote::RemoteError;
 /// The largest headers of an answer over HTTP/2. (HTTP/1.1 has its own bounds in `hyper`: 100 of them, 400 KiB.)
 const HEADERS_LIMIT: u32 = 64 * 1024;
 
+/// What one answer over HTTP/2 may be ahead of its reader: with 20 ms there and back, 200 MB/s.
+const STREAM_WINDOW: u32 = 4 << 20;
+
 /// Limits, proxies and certificates. The default is good for a build.
 #[derive(Clone, Debug)]
 pub struct NetworkOptions {
@@ -118,7 +121,11 @@ pub(crate) fn client(options: &NetworkOptions) -> Result<reqwest::Client, Remote
         // Requests are repeated by our own rules too.
         .retry(reqwest::retry::never())
         .referer(false)
-        .http2_adaptive_window(true)
+        // Windows that grow by themselves are as large for an answer as for its connection: one that is read slowly would
+        // take everything from the others. So the connection has room for all NARs, twice as some can be asked for
+        // again, beside what is small. What waits here is bounded by the number of answers, not by this.
+        .http2_initial_stream_window_size(STREAM_WINDOW)
+        .http2_initial_connection_window_size(connection_window(options.nars_at_once))
         .http2_max_header_list_size(HEADERS_LIMIT)
         .tls_backend_preconfigured(tls(options)?)
         .no_proxy();
@@ -133,6 +140,13 @@ pub(crate) fn client(options: &NetworkOptions) -> Result<reqwest::Client, Remote
         builder = builder.proxy(proxy.no_proxy(none_for.clone()));
     }
     builder.build().map_err(setup)
+}
+
+fn connection_window(nars_at_once: usize) -> u32 {
+    // What the protocol allows.
+    const MOST: u32 = (1 << 31) - 1;
+    let answers = u32::try_from(nars_at_once).unwrap_or(MOST).saturating_mul(2).saturating_add(1);
+    STREAM_WINDOW.saturating_mul(answers).min(MOST)
 }
 
 fn tls(options: &NetworkOptions) -> Result<rustls::ClientConfig, RemoteError> {

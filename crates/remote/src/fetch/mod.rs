@@ -5,7 +5,8 @@
 //!            (tasks of the runtime)                             (one thread that may block)
 //! ```
 //!
-//! Nothing is held whole in memory: a few pieces wait between the task and the thread.
+//! Nothing is held whole in memory: a few pieces wait between the task and the thread. What a NAR needs here, a turn and
+//! a decoder, is there before it is asked for: one that came and waited would hold up others on its connection.
 
 mod checked;
 mod decoders;
@@ -23,7 +24,7 @@ use tokio::task::JoinSet;
 
 use self::checked::CheckedNar;
 pub(crate) use self::decoders::Decoders;
-use self::decompress::decompress;
+use self::decompress::Decompressor;
 use self::pieces::{PieceReader, feed};
 use crate::allowance::CountedNar;
 use crate::error::CacheError;
@@ -372,17 +373,33 @@ impl<T: Send + 'static> Job<T> {
 
     /// Reads the NAR of a believed narinfo.
     async fn transfer(&self, answer: Answer) -> Result<(T, u64), Failure> {
-        let Answer { member, narinfo } = answer;
-        let _turn = self.shared.nars.take(narinfo.nar_size).await;
+        let _turn = self.shared.nars.take(answer.narinfo.nar_size).await;
+        match self.attempt(&answer, decoders::EXPECTED).await {
+            // It was given up when its first bytes came. Now there is room for whatever it needs.
+            Err(failure) if failure.needs_memory() => self.attempt(&answer, decoders::LARGEST).await,
+            result => result,
+        }
+    }
+
+    /// The same, if its window is at most `largest`. Everything that is waited for here is waited for before the NAR is
+    /// asked for: then it is read as fast as it comes.
+    async fn attempt(&self, Answer { member, narinfo }: &Answer, largest: u64) -> Result<(T, u64), Failure> {
+        let size = narinfo.nar_size;
+        let reserved = Decompressor::reserve(&narinfo.compression, size, largest, &self.shared.decoders).await?;
         let pieces = member.nar(&narinfo.url).await.map_err(Failure::cache)?;
         let pieces = pieces.ok_or(Failure::Transfer(TransferError::Missing))?;
         let (sender, reader) = PieceReader::new();
-        let feeding = feed(pieces, &member.guard, sender, compressed_limit(&narinfo));
-        let (result, ()) = tokio::join!(self.unpack_on_thread(narinfo, reader), feeding);
+        let feeding = feed(pieces, &member.guard, sender, compressed_limit(narinfo));
+        let (result, ()) = tokio::join!(self.unpack_on_thread(narinfo.clone(), reserved, reader), feeding);
         result
     }
 
-    async fn unpack_on_thread(&self, narinfo: Verified<NarInfo>, compressed: PieceReader) -> Result<(T, u64), Failure> {
+    async fn unpack_on_thread(
+        &self,
+        narinfo: Verified<NarInfo>,
+        decompressor: Decompressor,
+        compressed: PieceReader,
+    ) -> Result<(T, u64), Failure> {
         let (unpack, running, tag) = (Arc::clone(&self.unpack), self.running.clone(), self.tag);
         let shared = Arc::clone(&self.shared);
         let work = tokio::task::spawn_blocking(move || {
@@ -390,8 +407,7 @@ impl<T: Send + 'static> Job<T> {
             let mut bytes = 0;
             let counted = Counted { source: compressed, bytes: &mut bytes };
             let mut in_budget = shared.budget.count();
-            let compression = narinfo.compression.clone();
-            let value = decompress(&compression, counted, narinfo.nar_size, &shared.decoders, |decompressed| {
+            let value = decompressor.decompress(counted, narinfo.nar_size, |decompressed| {
                 let decompressed = Metered { source: decompressed, nar: &mut in_budget };
                 let mut nar = CheckedNar::new(decompressed, narinfo.nar_size, narinfo.nar_hash);
                 let result = unpack(&FetchedPath { tag, narinfo }, &mut nar);
@@ -416,6 +432,12 @@ enum Failure {
 impl Failure {
     fn cache(source: CacheError) -> Self {
         Self::Transfer(TransferError::Cache { source })
+    }
+
+    /// Whether it needs more memory than was reserved.
+    fn needs_memory(&self) -> bool {
+        let Self::Transfer(TransferError::Decompress { source }) = self else { return false };
+        source.kind() == std::io::ErrorKind::OutOfMemory
     }
 }
 

@@ -1,14 +1,17 @@
 //! TLS: whom it trusts, HTTP/2 where it is offered, and no way back to plain HTTP.
 
 use std::convert::Infallible;
+use std::io::Write as _;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use nixcache_remote::RemoteOptions;
+use nixcache_core::nix::Compression;
+use nixcache_remote::{Outcome, RemoteOptions};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -22,6 +25,8 @@ struct TlsServer {
     url: String,
     certificate: String,
     versions: Arc<Mutex<Vec<Version>>>,
+    /// How many NARs were asked for.
+    nars: Arc<Mutex<usize>>,
     _runtime: tokio::runtime::Runtime,
 }
 
@@ -42,15 +47,17 @@ impl TlsServer {
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("https://localhost:{}", listener.local_addr().unwrap().port());
         let versions = Arc::new(Mutex::new(Vec::new()));
-        let (memory, seen) = (memory.clone(), Arc::clone(&versions));
+        let nars = Arc::new(Mutex::new(0));
+        let (memory, seen, counted) = (memory.clone(), Arc::clone(&versions), Arc::clone(&nars));
         runtime.spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (acceptor, memory) = (acceptor.clone(), memory.clone());
-                let (seen, elsewhere) = (Arc::clone(&seen), elsewhere.clone());
+                let (seen, counted, elsewhere) = (Arc::clone(&seen), Arc::clone(&counted), elsewhere.clone());
                 tokio::spawn(async move {
                     // The client ends the handshake with a server that it doesn't trust.
                     let Ok(stream) = acceptor.accept(socket).await else { return };
-                    let service = service_fn(|request| {
+                    let service = service_fn(|request: Request<Incoming>| {
+                        *counted.lock().unwrap() += usize::from(request.uri().path().contains(".nar."));
                         std::future::ready(answer(&request, &memory, &seen, elsewhere.as_deref()))
                     });
                     let builder = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
@@ -58,7 +65,7 @@ impl TlsServer {
                 });
             }
         });
-        Self { url, certificate: made.cert.pem(), versions, _runtime: runtime }
+        Self { url, certificate: made.cert.pem(), versions, nars, _runtime: runtime }
     }
 
     fn options(&self, certificates: Option<&str>) -> RemoteOptions {
@@ -120,6 +127,47 @@ fn http_2_is_spoken_where_it_is_offered() {
         assert!(fetched(watched.fetch_one(&sample.path)).0 == sample.nar);
         assert!(server.versions.lock().unwrap().iter().all(|seen| *seen == version), "{protocols:?}");
     }
+}
+
+/// `nar` with a window of 2 to the power of `window_log`, and not a word of how long it is.
+fn zstd(nar: &[u8], window_log: u32) -> Vec<u8> {
+    let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
+    encoder.window_log(window_log).unwrap();
+    encoder.write_all(nar).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Fetches so many paths with the NAR of `size` bytes over one connection. Their windows don't fit into memory together,
+/// so some wait; if that kept the others from being read, the cache would be left out as a silent one. The answer is
+/// how often the NAR was asked for.
+fn fetch_many(count: usize, size: usize, window_log: u32) -> usize {
+    let memory = Memory::default();
+    let one = Sample::new("one", size);
+    let file = zstd(&one.nar, window_log);
+    let samples: Vec<Sample> =
+        (0..count).map(|n| Sample { path: Sample::with(&n.to_string(), b"").path, ..one.clone() }).collect();
+    samples.iter().for_each(|sample| drop(sample.put(&memory, Compression::Zstd, &file)));
+    let server = TlsServer::new(&memory, &["h2"], None);
+    let mut options = server.options(Some(&server.certificate));
+    options.network.patience = Duration::from_secs(5);
+    let watched = Watched::new(options);
+    let mut fetching = watched.remote.fetching(|_, nar| Ok(std::io::copy(nar, &mut std::io::sink())?));
+    samples.iter().for_each(|sample| fetching.want(0, sample.path.clone()));
+    while let Some((_, outcome)) = fetching.next() {
+        assert!(matches!(outcome, Outcome::Fetched { .. }), "{}: {:?}", failed(outcome), watched.left_out());
+    }
+    let asked = server.nars.lock().unwrap();
+    *asked
+}
+
+#[test]
+fn nars_that_wait_for_memory_do_not_starve_the_others_of_their_connection() {
+    assert_eq!(fetch_many(16, 15_000_000, 25), 16);
+}
+
+#[test]
+fn a_nar_with_a_window_that_nobody_expected_is_asked_for_again_when_there_is_room() {
+    assert_eq!(fetch_many(4, 40_000_000, 27), 8);
 }
 
 #[test]
