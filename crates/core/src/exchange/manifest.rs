@@ -14,9 +14,6 @@ pub(super) const NAME: &str = "artifact.json";
 /// The directory of the files.
 pub(super) const FILES: &str = "files";
 
-/// Longer manifests are refused: the longest of a real unit is far below 1 MiB.
-pub(super) const LIMIT: u64 = 64 << 20;
-
 /// What `artifact.json` holds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

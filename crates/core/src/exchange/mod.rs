@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /nix/store/<hash of the record's key>-cargo-serde-1.0.0/
-//!   artifact.json      {"schema": 1, "key": "…", "label": "serde 1.0.0 lib", "node": …}     at most 64 MiB
+//!   artifact.json      {"schema": 1, "key": "…", "label": "serde 1.0.0 lib", "node": …}     at most 2 MiB
 //!   files/…            the files of an artifact, at their paths; a record of names has none
 //! ```
 //!
@@ -15,6 +15,7 @@
 //! It moves no bytes over a network: packing writes a NAR, unpacking reads one, and what was unpacked becomes visible
 //! when the caller, who has then checked the hash of the whole, says so.
 
+mod document;
 mod manifest;
 mod name;
 mod output;
@@ -25,6 +26,7 @@ mod unpack;
 #[cfg(test)]
 mod tests;
 
+pub use document::TooLarge;
 pub use name::{set_path, store_path};
 pub use output::{Output, OutputError, OutputPath, outputs};
 pub use pack::{PackError, TreeError, pack};

@@ -9,6 +9,7 @@ use crate::nix::nar::{NarWriteError, NarWriter};
 use crate::session::trie::Node;
 use crate::store::{BlobRef, Lease, StoreError};
 
+use super::document::{self, TooLarge};
 use super::manifest::{FILES, Manifest, NAME, SCHEMA};
 
 /// Why a record could not be packed.
@@ -27,6 +28,14 @@ pub enum PackError {
         key: Key,
         /// The blob.
         blob: BlobRef,
+    },
+    /// Nobody would read it.
+    #[error("pack {key}: {reason}")]
+    TooLarge {
+        /// The record's key.
+        key: Key,
+        /// In which way it is too large.
+        reason: TooLarge,
     },
     /// The store failed.
     #[error(transparent)]
@@ -66,7 +75,7 @@ pub fn pack(lease: &Lease, key: &Key, out: &mut dyn Write) -> Result<(), PackErr
     let record = lease.get_node(key)?.ok_or_else(missing)?;
     let node: Node = serde_json::from_slice(&record.payload).map_err(|_| missing())?;
     let manifest = Manifest { schema: SCHEMA, key: *key, label: record.label, node };
-    let text = serde_json::to_vec(&manifest).expect("a manifest holds only texts, numbers and lists");
+    let text = document::write(&manifest).map_err(|reason| PackError::TooLarge { key: *key, reason })?;
     let failed = |source| PackError::Write { key: *key, source };
 
     let mut nar = NarWriter::new(out);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! /nix/store/<hash of the set key>-cargo-deps-app/            (or -cargo-package-app-1.0.0)
-//!   set.json      {"schema": 1, "key": "…", "label": "…", "sets": […], "outputs": […], "units": […]}    at most 16 MiB
+//!   set.json      {"schema": 1, "key": "…", "label": "…", "sets": […], "outputs": […], "units": […]}    at most 2 MiB
 //! ```
 //!
 //! The path's references are the paths of all records that it lists, of the sets that belong to it, and of its
@@ -20,6 +20,7 @@ use crate::digest::Key;
 use crate::nix::nar::{Event, NarError, NarLimits, NarReader, NarWriteError, NarWriter};
 use crate::nix::{Sha256, StorePath};
 
+use super::document::{self, DocumentError, TooLarge};
 use super::name::store_path;
 use super::output::OutputPath;
 
@@ -29,11 +30,8 @@ const SCHEMA: u32 = 1;
 /// The one file of a set.
 const NAME: &str = "set.json";
 
-/// Longer manifests are refused: it is room for some forty thousand units.
-const LIMIT: u64 = 16 << 20;
-
-/// The most units of a set.
-const MOST_UNITS: usize = 1 << 16;
+/// The most units of a set: each has a path that it refers to.
+const MOST_UNITS: usize = 1 << 13;
 
 /// The most records of a unit: more names one after the other nobody reads.
 const MOST_RECORDS: usize = 33;
@@ -106,7 +104,16 @@ pub enum SetError {
         /// The key that was asked for.
         key: Key,
     },
-    /// Its manifest is too long, or of another form.
+    /// Its manifest is larger than that of any set that is published.
+    #[error("read the set {key}: its manifest is too large")]
+    TooLarge {
+        /// The key that was asked for.
+        key: Key,
+        /// In which way.
+        #[source]
+        source: TooLarge,
+    },
+    /// Its manifest is of another form.
     #[error("read the set {key}: its manifest is not one that this version knows")]
     Manifest {
         /// The key that was asked for.
@@ -160,7 +167,7 @@ impl SetManifest {
         self.sets.iter().cloned().chain(outputs).chain(records).collect()
     }
 
-    /// Writes the set as a NAR. The same set is the same bytes, whoever writes it.
+    /// Writes the set as a NAR. The same set is the same bytes, whoever writes it. One that nobody would read is an error.
     pub fn write(&self, out: &mut dyn Write) -> Result<(), NarWriteError> {
         let output = |output: &OutputPath| DocumentOutput {
             platform: output.platform.clone(),
@@ -176,7 +183,7 @@ impl SetManifest {
             outputs: self.outputs.iter().map(output).collect(),
             units: self.units.iter().cloned().collect(),
         };
-        let text = serde_json::to_vec(&document).expect("a set holds only texts, numbers and lists");
+        let text = document::write(&document).map_err(|error| NarWriteError::Contents { source: error.into() })?;
         let mut nar = NarWriter::new(out);
         nar.begin_directory()?;
         nar.entry(NAME.as_bytes())?;
@@ -199,28 +206,23 @@ impl SetManifest {
             Some(Event::Entry { name }) if name == NAME.as_bytes() => {}
             _ => return Err(files()),
         }
-        let mut text = Vec::new();
-        match nar.next_event().map_err(broken)? {
-            Some(Event::Regular { executable: false, size, .. }) if size > LIMIT => {
-                return Err(SetError::Manifest { key, source: None });
-            }
-            Some(Event::Regular { executable: false, mut contents, .. }) => {
-                let read = contents.read_to_end(&mut text);
-                read.map_err(|error| SetError::Manifest { key, source: Some(serde_json::Error::io(error)) })?;
-            }
+        let document = match nar.next_event().map_err(broken)? {
+            Some(Event::Regular { executable: false, size, mut contents, .. }) => document::read(size, &mut contents)
+                .map_err(|error| match error {
+                DocumentError::TooLarge(source) => SetError::TooLarge { key, source },
+                DocumentError::Json(source) => SetError::Manifest { key, source: Some(source) },
+            })?,
             _ => return Err(files()),
-        }
+        };
         if !matches!(nar.next_event().map_err(broken)?, Some(Event::DirectoryEnd))
             || nar.next_event().map_err(broken)?.is_some()
         {
             return Err(files());
         }
-        Self::parse(key, &text)
+        Self::check(key, document)
     }
 
-    fn parse(key: Key, text: &[u8]) -> Result<Self, SetError> {
-        let document: Document =
-            serde_json::from_slice(text).map_err(|error| SetError::Manifest { key, source: Some(error) })?;
+    fn check(key: Key, document: Document) -> Result<Self, SetError> {
         if document.schema != SCHEMA {
             return Err(SetError::Manifest { key, source: None });
         }

@@ -253,6 +253,49 @@ fn a_manifest_of_another_form_is_refused() {
 }
 
 #[test]
+fn a_run_with_many_files_travels() {
+    let (from, to) = (scratch(), scratch());
+    let mut artifact = artifact();
+    let path = |n: usize| format!("build/third-party/src/directory-of-some-length/object-file-{n:04}.o");
+    let paths = (0..2000).map(path);
+    artifact.files = paths.map(|path| ArtifactFile { path: path.into(), ..artifact.files[0].clone() }).collect();
+    let blob = from.lease.insert_bytes(FILES[1].1, FILES[1].2).unwrap();
+    artifact.files.iter_mut().for_each(|file| file.blob = blob);
+    artifact.output = output_of(&artifact);
+    let payload = serde_json::to_vec(&Node::Artifact(Box::new(artifact))).unwrap();
+    let new = NewNode { key: key("unit"), kind: "unit", label: "run", blobs: &[blob], nodes: &[], payload: &payload };
+    from.lease.put_node(&new).unwrap();
+    let mut nar = Vec::new();
+    pack(&from.lease, &key("unit"), &mut nar).unwrap();
+    unpack(&to.lease, &key("unit"), &mut nar.as_slice()).unwrap();
+}
+
+#[test]
+fn a_manifest_that_would_fill_the_memory_is_refused_and_not_made() {
+    let refused = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut manifest = manifest_of(&small());
+        change(&mut manifest);
+        let nar = forged(&manifest, &[RLIB]);
+        let error = unpack(&scratch().lease, &key("unit"), &mut nar.as_slice()).unwrap_err();
+        assert!(matches!(error, UnpackError::TooLarge { .. }), "{error}");
+    };
+    let many = serde_json::json!(vec!["a"; 1 << 20]);
+    let some = serde_json::json!(vec!["a"; 1 << 15]);
+    refused(&|manifest| manifest["node"]["artifact"]["directories"] = many.clone());
+    refused(&|manifest| manifest["node"]["artifact"]["directories"] = some.clone());
+    refused(&|manifest| manifest["node"]["artifact"]["fingerprint"]["rustflags"] = some.clone());
+    refused(&|manifest| manifest["node"] = serde_json::json!({ "names": [{ "none-of": { "paths": some } }] }));
+    refused(&|manifest| manifest["label"] = " ".repeat(2 << 20).into());
+
+    let mut artifact = artifact();
+    artifact.directories = vec!["a".into(); 1 << 15];
+    let from = scratch();
+    put(&from.lease, key("unit"), &Node::Artifact(Box::new(artifact)));
+    let error = pack(&from.lease, &key("unit"), &mut Vec::new()).unwrap_err();
+    assert!(matches!(error, PackError::TooLarge { .. }) && error.to_string().contains("lists more than"), "{error}");
+}
+
+#[test]
 fn files_that_are_not_in_the_manifest_are_refused() {
     let refused = |files: &[(&str, &[u8], bool)]| {
         let nar = forged(&manifest_of(&small()), files);

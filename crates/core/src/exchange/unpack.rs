@@ -9,7 +9,8 @@ use crate::nix::nar::{Event, NarError, NarLimits, NarReader};
 use crate::session::trie::Node;
 use crate::store::{BlobRef, Lease, NewNode, PutNode, StagedBlobs, StoreError, StreamError};
 
-use super::manifest::{FILES, LIMIT, Manifest, NAME, SCHEMA};
+use super::document::{self, DocumentError, TooLarge};
+use super::manifest::{FILES, Manifest, NAME, SCHEMA};
 
 /// Why a NAR is not the record that was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -23,7 +24,16 @@ pub enum UnpackError {
         #[source]
         source: NarError,
     },
-    /// Its manifest is missing, too long, or of another form.
+    /// Its manifest is larger than that of any unit that is published.
+    #[error("unpack {key}: its manifest is too large")]
+    TooLarge {
+        /// The key that was asked for.
+        key: Key,
+        /// In which way.
+        #[source]
+        source: TooLarge,
+    },
+    /// Its manifest is missing, or of another form.
     #[error("unpack {key}: its manifest is not one that this version knows")]
     Manifest {
         /// The key that was asked for.
@@ -175,19 +185,16 @@ impl Reader<'_> {
 
     fn manifest(&mut self, name: &str) -> Result<Manifest, UnpackError> {
         let key = self.key;
-        let broken = |source| UnpackError::Manifest { key, source };
         let event = self.nar.next_event().map_err(|source| UnpackError::Nar { key, source })?;
         let Some(Event::Regular { executable: false, size, mut contents, .. }) = event else {
             return Err(self.other(name));
         };
-        if size > LIMIT {
-            return Err(broken(None));
-        }
-        let mut text = Vec::new();
-        contents.read_to_end(&mut text).map_err(|error| broken(Some(serde_json::Error::io(error))))?;
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|error| broken(Some(error)))?;
+        let manifest: Manifest = document::read(size, &mut contents).map_err(|error| match error {
+            DocumentError::TooLarge(source) => UnpackError::TooLarge { key, source },
+            DocumentError::Json(source) => UnpackError::Manifest { key, source: Some(source) },
+        })?;
         if manifest.schema != SCHEMA {
-            return Err(broken(None));
+            return Err(UnpackError::Manifest { key, source: None });
         }
         if manifest.key != key {
             return Err(UnpackError::OtherKey { key, found: manifest.key });

@@ -23,7 +23,7 @@ use std::process::ExitCode;
 
 use camino::Utf8Path;
 use nixcache_core::digest::Key;
-use nixcache_core::exchange::{pack, store_path};
+use nixcache_core::exchange::{PackError, pack, store_path};
 use nixcache_core::nif::LOCK_HEAD;
 use nixcache_core::nix::{HashingWriter, Sha256, StorePath};
 use nixcache_core::session::{Lookup as _, UnitState, trie};
@@ -106,14 +106,25 @@ fn locked(settings: &Settings, resolved: &Resolved<'_>) -> Result<Records, NixEr
             let path = store_path(&key, &package.name, &package.version);
             if let Entry::Vacant(place) = records.entry(path) {
                 let mut nar = HashingWriter::new(io::sink());
-                pack(&lease, &key, &mut nar)?;
-                place.insert(nar.into_parts().1.finish());
+                match pack(&lease, &key, &mut nar) {
+                    Ok(()) => {
+                        place.insert(nar.into_parts().1.finish());
+                    }
+                    // Nobody can publish it.
+                    Err(PackError::TooLarge { .. }) => {
+                        left.insert(build.graph.describe(unit));
+                    }
+                    Err(error) => return Err(error.into()),
+                }
             }
         }
     }
     if !left.is_empty() {
         let some = left.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
-        report.warning(&format!("{} units are not in the store, so derivations will build them: {some} …", left.len()));
+        report.warning(&format!(
+            "{} units are not in the store, or too large for caches, so derivations will build them: {some} …",
+            left.len()
+        ));
     }
     only_published(settings, resolved, records, report)
 }

@@ -139,17 +139,11 @@ fn manifests_of_another_form_are_refused() {
     };
     let mut lacking = document();
     lacking.as_object_mut().unwrap().remove("units");
-    let long = {
-        let mut text = document().to_string().into_bytes();
-        text.resize(usize::try_from(LIMIT).unwrap() + 1, b' ');
-        text
-    };
     let all = [
         with("schema", json!(2)),
         with("more", json!(1)),
         with("key", json!("x")),
         lacking.to_string().into_bytes(),
-        long,
         b"[]".to_vec(),
         Vec::new(),
         b"{\"schema\": 1".to_vec(),
@@ -158,6 +152,29 @@ fn manifests_of_another_form_are_refused() {
         let error = read(&forged(NAME, &text, false)).unwrap_err();
         assert!(matches!(error, SetError::Manifest { .. }), "{error}");
     }
+}
+
+#[test]
+fn a_set_of_the_largest_kind_travels_and_a_bomb_does_not() {
+    let units = (0..MOST_REFERENCES).map(|n| unit(&format!("a-package-with-a-long-name-{n}"), &[&n.to_string()]));
+    let large = SetManifest { units: units.collect(), sets: [].into(), outputs: [].into(), ..set() };
+    assert_eq!(read(&packed(&large)).unwrap(), large);
+    let with = |field: &str, value: Value| {
+        let mut document = document();
+        document[field] = value;
+        read(&forged(NAME, document.to_string().as_bytes(), false)).unwrap_err()
+    };
+    let units = vec![json!({"package": "a", "version": "1", "inputs": key("a"), "records": [""]}); 10_000];
+    for error in [
+        with("sets", json!(vec![""; 1 << 18])),
+        with("units", json!(units)),
+        with("label", json!(" ".repeat(2 << 20))),
+        with("more", json!(vec![json!([[]]); 1 << 16])),
+    ] {
+        assert!(matches!(error, SetError::TooLarge { .. }), "{error}");
+    }
+    let many = (0..20_000).map(|n| store_path(&key(&n.to_string()), "a", "1")).collect();
+    SetManifest { sets: many, ..set() }.write(&mut Vec::new()).unwrap_err();
 }
 
 #[test]
