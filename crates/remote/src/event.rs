@@ -51,6 +51,15 @@ pub enum RemoteEvent {
         /// Why.
         error: Arc<TransferError>,
     },
+    /// A NAR is as it was signed, but not what it should be: it could not be unpacked. The next cache is asked.
+    NotUnpacked {
+        /// The cache.
+        cache: String,
+        /// The path asked for.
+        path: StorePath,
+        /// Why.
+        error: Arc<dyn std::error::Error + Send + Sync>,
+    },
     /// A path is there, but compressed in a way that is not read here. Taken as a miss.
     UnsupportedCompression {
         /// The cache.

@@ -96,7 +96,7 @@ pub enum FetchError {
         cache: String,
         /// What `unpack` said.
         #[source]
-        source: Box<dyn Error + Send + Sync>,
+        source: Arc<dyn Error + Send + Sync>,
     },
     /// None of the caches that were asked has it. Others were left out, and may have it.
     #[error("ask {}, left out before", caches.join(" and "))]
@@ -355,7 +355,13 @@ impl<T: Send + 'static> Job<T> {
             }
             match self.transfer(answer).await {
                 Ok((value, bytes)) => return Outcome::Fetched { value, bytes, cache },
-                Err(Failure::Unpack(source)) => return Outcome::Failed(FetchError::Unpack { cache, source }),
+                // Whoever signed it was wrong about it, or another cache has another NAR.
+                Err(Failure::Unpack(source)) => {
+                    let source: Arc<dyn Error + Send + Sync> = source.into();
+                    let (of, error) = (cache.clone(), Arc::clone(&source));
+                    self.shared.tell(RemoteEvent::NotUnpacked { cache: of, path, error });
+                    answers.error = Some(FetchError::Unpack { cache, source });
+                }
                 Err(Failure::Interrupted) => return Outcome::Failed(FetchError::Interrupted),
                 Err(Failure::Transfer(error)) => {
                     let error = Arc::new(error);

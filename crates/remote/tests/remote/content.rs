@@ -138,6 +138,30 @@ fn what_the_reader_says_is_told_unless_the_nar_is_to_blame() {
 }
 
 #[test]
+fn a_signed_nar_that_is_of_no_use_does_not_hide_a_good_one() {
+    let good = Sample::new("sample", 1000);
+    let bad = Sample { path: good.path.clone(), ..Sample::new("other", 2000) };
+    let servers = [&bad, &good].map(|sample| {
+        let memory = Memory::default();
+        sample.put_plain(&memory);
+        memory.serve()
+    });
+    let watched = Watched::of(&[&servers[0].url(), &servers[1].url()]);
+    let nar_size = good.nar.len() as u64;
+    let mut fetching = watched.remote.fetching(move |fetched, _| {
+        if fetched.narinfo.nar_size == nar_size { Ok(()) } else { Err("it is the record of another key".into()) }
+    });
+    fetching.want(0, good.path.clone());
+    let Some((_, Outcome::Fetched { cache, .. })) = fetching.next() else { panic!("the second has it") };
+    assert_eq!(cache, servers[1].url());
+    let events = watched.events();
+    assert!(
+        matches!(&events[..], [RemoteEvent::NotUnpacked { cache, .. }] if *cache == servers[0].url()),
+        "{events:?}"
+    );
+}
+
+#[test]
 fn what_the_reader_leaves_over_is_checked() {
     let sample = Sample::new("sample", 1_000_000);
     let mut changed = sample.nar.clone();
