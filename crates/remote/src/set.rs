@@ -286,6 +286,8 @@ pub(crate) struct Answers {
     not_asked: Vec<String>,
     /// What went wrong last, if nothing better is to be said in the end.
     pub(crate) error: Option<FetchError>,
+    /// Of a path whose content is known: that a cache has another one. To be said if every cache was asked.
+    other_content: Option<FetchError>,
 }
 
 impl Answers {
@@ -313,7 +315,7 @@ impl Answers {
         });
         let pending = asked.collect::<Vec<_>>().into_iter();
         let not_asked = left_out.into_iter().map(|member| member.guard.shown.clone()).collect();
-        Self { path: path.clone(), pending, trust, listener, not_asked, error: None }
+        Self { path: path.clone(), pending, trust, listener, not_asked, error: None, other_content: None }
     }
 
     /// The next answer that can be believed.
@@ -338,6 +340,7 @@ impl Answers {
             };
             match self.believe(&member, &bytes) {
                 Ok(narinfo) => return Some(Answer { member, narinfo }),
+                Err(error) if error.is_other_content() => self.other_content = Some(error),
                 Err(error) => self.error = Some(error),
             }
         }
@@ -346,8 +349,10 @@ impl Answers {
     /// Why there is no answer any more that can be believed: `None` if every cache was asked, and has nothing. What a
     /// cache that is left out has, nobody knows.
     pub(crate) fn end(self) -> Option<FetchError> {
-        let Self { error, not_asked, .. } = self;
-        error.or_else(|| (!not_asked.is_empty()).then_some(FetchError::NotAsked { caches: not_asked }))
+        let Self { error, not_asked, other_content, .. } = self;
+        error
+            .or_else(|| (!not_asked.is_empty()).then_some(FetchError::NotAsked { caches: not_asked }))
+            .or(other_content)
     }
 
     /// A narinfo that is signed by a trusted key, or is about a path that its content names, or has the content that is

@@ -327,6 +327,16 @@ fn a_lock_file_is_not_made_shorter_by_a_cache_that_is_not_there() {
     assert_eq!(outcome.status.code(), Some(76));
     assert!(outcome.stderr.contains("http://127.0.0.1:9, left out before"), "{outcome}");
     assert_eq!(publishing.read("nixcache.lock"), whole);
+    // Somebody else published them first, and they came out another way.
+    for file in cache.files("narinfo") {
+        let narinfo = fs::read_to_string(&file).unwrap();
+        let (before, hash) = narinfo.split_once("NarHash: ").unwrap();
+        let (_, after) = hash.split_once('\n').unwrap();
+        fs::write(&file, format!("{before}NarHash: sha256:{}\n{after}", "0".repeat(52))).unwrap();
+    }
+    let outcome = lock(&cache.url()).fail();
+    assert!(outcome.stderr.contains("no cache has them with this content"), "{outcome}");
+    assert_ne!(outcome.status.code(), Some(76));
 }
 
 #[test]

@@ -112,6 +112,13 @@ pub enum FetchError {
     Interrupted,
 }
 
+impl FetchError {
+    /// Whether every cache was asked, and at least one has the path with another content than the one that is known.
+    pub fn is_other_content(&self) -> bool {
+        matches!(self, Self::NotTrusted { source: Unverified::OtherHash { .. }, .. })
+    }
+}
+
 /// Why a NAR is not what it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum TransferError {

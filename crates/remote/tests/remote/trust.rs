@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use nixcache_core::nix::{Compression, ContentAddress, SecretKey, Sha256, StorePath};
-use nixcache_remote::{Netrc, Outcome, RemoteEvent, Secret};
+use nixcache_remote::{FetchError, Netrc, Outcome, RemoteEvent, Secret};
 
 use crate::server::{Memory, Reply};
 use crate::support::{Sample, Watched, failed, fetched, key, options, publish_options};
@@ -112,6 +112,36 @@ fn a_path_by_content_needs_no_key_but_the_content() {
     narinfo.content_address = Some(ContentAddress::RecursiveSha256(hash));
     memory.put(&sample.narinfo_name(), narinfo.to_string());
     failed(fetch(&memory, &sample.path).0);
+}
+
+/// Looks for a path whose content is known in these caches, and says why it isn't there.
+fn look_up_pinned(caches: &[&str], sample: &Sample) -> Option<FetchError> {
+    let mut options = options(caches);
+    options.pinned.insert(sample.path.clone(), Sha256::of(&sample.nar));
+    options.network.attempts = 1;
+    Watched::new(options).remote.look_up(std::slice::from_ref(&sample.path)).remove(0).err()
+}
+
+#[test]
+fn another_content_than_the_known_one_is_told_from_a_cache_that_can_not_be_asked() {
+    let sample = Sample::new("sample", 1000);
+    let other = Sample { path: sample.path.clone(), ..Sample::new("other", 1000) };
+    let (with, with_other, empty) = (Memory::default(), Memory::default(), Memory::default());
+    sample.put_plain(&with);
+    other.put_plain(&with_other);
+    let (with, with_other, empty) = (with.serve(), with_other.serve(), empty.serve());
+    let broken = Memory::default().serve_with(|_| Some(Reply::with(500, &[], b"")));
+    let (with, with_other, empty, broken) = (&with.url(), &with_other.url(), &empty.url(), &broken.url());
+    assert!(look_up_pinned(&[with_other, with], &sample).is_none());
+    for caches in [&[with_other, empty][..], &[empty, with_other]] {
+        let caches: Vec<&str> = caches.iter().map(|url| url.as_str()).collect();
+        assert!(look_up_pinned(&caches, &sample).unwrap().is_other_content());
+    }
+    let dead = &"http://127.0.0.1:1".to_owned();
+    for caches in [[with_other, broken], [broken, with_other], [with_other, dead], [dead, with_other]] {
+        let error = look_up_pinned(&caches.map(String::as_str), &sample).unwrap();
+        assert!(!error.is_other_content(), "{error:?}");
+    }
 }
 
 #[test]

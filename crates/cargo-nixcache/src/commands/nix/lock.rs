@@ -152,6 +152,8 @@ fn only_published(
         match found {
             Ok(Some(_)) => {}
             Ok(None) => missing.push(path),
+            // Somebody else built it, and it doesn't come out the same each time.
+            Err(error) if error.is_other_content() => missing.push(path),
             Err(source) => return Err(NixError::LookUp { path: path.clone(), source: Box::new(source) }),
         }
     }
