@@ -40,5 +40,5 @@ pub use introduction::{Introduction, IntroductionError, introduce};
 pub use netrc::Netrc;
 pub use network::{NetworkOptions, Proxies, certificate_file};
 pub use publish::{NewPath, PublishError, PublishReport, Publishing, WriteNar};
-pub use remote::{Found, Remote, RemoteError, RemoteOptions};
+pub use remote::{Found, Pinned, Remote, RemoteError, RemoteOptions};
 pub use secret::Secret;

@@ -31,15 +31,24 @@ pub struct RemoteOptions {
     pub publish: Vec<CacheUrl>,
     /// Whose signatures count.
     pub trusted_keys: TrustedKeys,
-    /// Paths whose content is known already, from a lock file for example: the hashes of their NARs. For these no
-    /// signature counts, and none is needed.
-    pub pinned: BTreeMap<StorePath, Sha256>,
+    /// Paths whose content is known already, from a lock file for example. For these no signature counts, and none is
+    /// needed.
+    pub pinned: BTreeMap<StorePath, Pinned>,
     /// Signs what is published. Without it nothing is signed here: a server may do it.
     pub secret_key: Option<SecretKey>,
     /// What to prove who we are with.
     pub credentials: Credentials,
     /// Limits, proxies and certificates.
     pub network: NetworkOptions,
+}
+
+/// What is known of a path's content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pinned {
+    /// The hash of its NAR.
+    pub nar_hash: Sha256,
+    /// The size of its NAR. Without it, it is the cache's word, and how much is read is bounded by how much comes.
+    pub nar_size: Option<u64>,
 }
 
 /// Why the caches of a build can't be used at all. A cache that is down is not among it.
@@ -200,7 +209,7 @@ impl Remote {
         let asked = paths.iter().map(|path| async {
             let mut answers = self.shared.ask(path, &wanted);
             match answers.next().await {
-                Some(Answer { member, narinfo }) => Ok(Some(Found { narinfo, cache: member.guard.shown.clone() })),
+                Some(Answer { member, narinfo, .. }) => Ok(Some(Found { narinfo, cache: member.guard.shown.clone() })),
                 None => answers.end().map_or(Ok(None), Err),
             }
         });

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
-use nixcache_core::nix::{Asked, NarInfo, NarUrl, Sha256, StorePath, StorePathHash, TrustedKeys, Verified};
+use nixcache_core::nix::{Asked, NarInfo, NarUrl, StorePath, StorePathHash, TrustedKeys, Unverified, Verified};
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::time::Instant;
 
@@ -19,6 +19,7 @@ use crate::error::CacheError;
 use crate::event::{Listener, RemoteEvent};
 use crate::fetch::FetchError;
 use crate::network::NetworkOptions;
+use crate::remote::Pinned;
 
 /// What stands between us and a cache: the breaker, and the one event when it opens.
 pub(crate) struct Guard {
@@ -261,13 +262,15 @@ pub(crate) struct Trust {
     /// Whose signatures count.
     pub(crate) keys: TrustedKeys,
     /// Paths whose content is known.
-    pub(crate) pinned: BTreeMap<StorePath, Sha256>,
+    pub(crate) pinned: BTreeMap<StorePath, Pinned>,
 }
 
 /// What a cache answered that can be believed.
 pub(crate) struct Answer {
     pub(crate) member: Arc<Member>,
     pub(crate) narinfo: Verified<NarInfo>,
+    /// Whether the size of the NAR is more than the cache's word.
+    pub(crate) size_is_known: bool,
 }
 
 /// The answer of one cache, on its way. `None` if nobody waits for it any more.
@@ -339,7 +342,7 @@ impl Answers {
                 }
             };
             match self.believe(&member, &bytes) {
-                Ok(narinfo) => return Some(Answer { member, narinfo }),
+                Ok((narinfo, size_is_known)) => return Some(Answer { member, narinfo, size_is_known }),
                 Err(error) if error.is_other_content() => self.other_content = Some(error),
                 Err(error) => self.error = Some(error),
             }
@@ -356,8 +359,8 @@ impl Answers {
     }
 
     /// A narinfo that is signed by a trusted key, or is about a path that its content names, or has the content that is
-    /// known already.
-    fn believe(&self, member: &Member, bytes: &[u8]) -> Result<Verified<NarInfo>, FetchError> {
+    /// known already; and whether more than the cache says how large its NAR is.
+    fn believe(&self, member: &Member, bytes: &[u8]) -> Result<(Verified<NarInfo>, bool), FetchError> {
         let (cache, path) = (member.guard.shown.clone(), self.path.clone());
         let narinfo = match NarInfo::parse(bytes, Asked::Path(&self.path)) {
             Ok(narinfo) => narinfo,
@@ -366,17 +369,35 @@ impl Answers {
                 return Err(FetchError::NarInfo { cache, source: error });
             }
         };
-        let by_content = narinfo.content_address.is_some().then(|| Verified::by_content(narinfo.clone()));
-        if let Some(Ok(narinfo)) = by_content {
-            return Ok(narinfo);
-        }
-        let believed = match self.trust.pinned.get(&self.path) {
-            Some(expected) => Verified::by_hash(narinfo, expected),
-            None => self.trust.keys.verify(narinfo),
-        };
-        believed.map_err(|error| {
+        self.trust.believe(narinfo).map_err(|error| {
             (self.listener)(RemoteEvent::NotTrusted { cache: cache.clone(), path, error: error.clone() });
             FetchError::NotTrusted { cache, source: error }
         })
+    }
+}
+
+impl Trust {
+    fn believe(&self, narinfo: NarInfo) -> Result<(Verified<NarInfo>, bool), Unverified> {
+        let pinned = self.pinned.get(&narinfo.store_path);
+        if let Some(Pinned { nar_hash, nar_size: Some(expected) }) = pinned
+            && narinfo.nar_size != *expected
+            && narinfo.nar_hash == *nar_hash
+        {
+            let (path, found, expected) = (narinfo.store_path, narinfo.nar_size, *expected);
+            return Err(Unverified::OtherSize { path, found, expected });
+        }
+        let size_is_known = pinned.is_some_and(|pinned| pinned.nar_size.is_some());
+        let signed = || self.keys.verify(narinfo.clone());
+        if narinfo.content_address.is_some()
+            && let Ok(believed) = Verified::by_content(narinfo.clone())
+        {
+            return Ok((believed, size_is_known || signed().is_ok()));
+        }
+        match pinned {
+            Some(pinned) => {
+                Ok((Verified::by_hash(narinfo.clone(), &pinned.nar_hash)?, size_is_known || signed().is_ok()))
+            }
+            None => Ok((signed()?, true)),
+        }
     }
 }

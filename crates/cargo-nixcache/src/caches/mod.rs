@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use camino::Utf8Path;
 use nixcache_core::environment::Environment;
 use nixcache_core::nix::signature::KeyError;
-use nixcache_core::nix::{SecretKey, Sha256, StorePath};
+use nixcache_core::nix::{SecretKey, StorePath};
 use nixcache_remote::{
-    CacheUrl, Credentials, Netrc, NetworkOptions, Proxies, PublishReport, Remote, RemoteError, RemoteOptions,
+    CacheUrl, Credentials, Netrc, NetworkOptions, Pinned, Proxies, PublishReport, Remote, RemoteError, RemoteOptions,
     certificate_file,
 };
 
@@ -96,12 +96,12 @@ pub(crate) fn open(
     open_pinned(settings, environment, report, BTreeMap::new())
 }
 
-/// Opens them to fetch paths whose content is known: the hashes of their NARs.
+/// Opens them to fetch paths whose content is known.
 pub(crate) fn open_pinned(
     settings: &CacheSettings,
     environment: &Environment,
     report: Report,
-    pinned: BTreeMap<StorePath, Sha256>,
+    pinned: BTreeMap<StorePath, Pinned>,
 ) -> Result<Option<Remote>, CachesError> {
     if settings.fetch.is_empty() && settings.publish.is_empty() {
         return Ok(None);

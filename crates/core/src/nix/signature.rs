@@ -291,6 +291,18 @@ pub enum Unverified {
         /// The hash that it names.
         found: Sha256,
     },
+    /// Its NAR has another size than the one that is known: there is no such NAR.
+    #[error(
+        "believe the narinfo of {path}: it says that its NAR has {found} bytes, and it is known to have {expected}"
+    )]
+    OtherSize {
+        /// The path that it is about.
+        path: StorePath,
+        /// The size that it names.
+        found: u64,
+        /// The size that is known.
+        expected: u64,
+    },
 }
 
 impl Unverified {

@@ -13,6 +13,7 @@ mod decoders;
 mod decompress;
 mod pieces;
 
+use std::cell::Cell;
 use std::error::Error;
 use std::io::Read;
 use std::sync::{Arc, mpsc};
@@ -396,20 +397,23 @@ impl<T: Send + 'static> Job<T> {
 
     /// The same, if its window is at most `largest`. Everything that is waited for here is waited for before the NAR is
     /// asked for: then it is read as fast as it comes.
-    async fn attempt(&self, Answer { member, narinfo }: &Answer, largest: u64) -> Result<(T, u64), Failure> {
+    async fn attempt(&self, answer: &Answer, largest: u64) -> Result<(T, u64), Failure> {
+        let Answer { member, narinfo, size_is_known } = answer;
         let size = narinfo.nar_size;
         let reserved = Decompressor::reserve(&narinfo.compression, size, largest, &self.shared.decoders).await?;
         let pieces = member.nar(&narinfo.url).await.map_err(Failure::cache)?;
         let pieces = pieces.ok_or(Failure::Transfer(TransferError::Missing))?;
         let (sender, reader) = PieceReader::new();
         let feeding = feed(pieces, &member.guard, sender, compressed_limit(narinfo));
-        let (result, ()) = tokio::join!(self.unpack_on_thread(narinfo.clone(), reserved, reader), feeding);
+        let (result, ()) =
+            tokio::join!(self.unpack_on_thread(narinfo.clone(), *size_is_known, reserved, reader), feeding);
         result
     }
 
     async fn unpack_on_thread(
         &self,
         narinfo: Verified<NarInfo>,
+        size_is_known: bool,
         decompressor: Decompressor,
         compressed: PieceReader,
     ) -> Result<(T, u64), Failure> {
@@ -417,11 +421,12 @@ impl<T: Send + 'static> Job<T> {
         let shared = Arc::clone(&self.shared);
         let work = tokio::task::spawn_blocking(move || {
             let _running = running;
-            let mut bytes = 0;
-            let counted = Counted { source: compressed, bytes: &mut bytes };
+            let bytes = Cell::new(0);
+            let counted = Counted { source: compressed, bytes: &bytes };
             let mut in_budget = shared.budget.count();
             let value = decompressor.decompress(counted, narinfo.nar_size, |decompressed| {
-                let decompressed = Metered { source: decompressed, nar: &mut in_budget };
+                let bound = (!size_is_known).then_some(&bytes);
+                let decompressed = Metered { source: decompressed, nar: &mut in_budget, came: 0, bound };
                 let mut nar = CheckedNar::new(decompressed, narinfo.nar_size, narinfo.nar_hash);
                 let result = unpack(&FetchedPath { tag, narinfo }, &mut nar);
                 // What `unpack` left over is read too. If the NAR is wrong, that is the reason for whatever it said.
@@ -429,7 +434,7 @@ impl<T: Send + 'static> Job<T> {
                 result.map_err(Failure::Unpack)
             })?;
             in_budget.done();
-            Ok((value, bytes))
+            Ok((value, bytes.get()))
         });
         work.await.unwrap_or(Err(Failure::Interrupted))
     }
@@ -464,15 +469,31 @@ fn compressed_limit(narinfo: &NarInfo) -> u64 {
     }
 }
 
+/// What comes out of a decompressor for every byte that went in, at the most, where nobody knows the size. Programs and
+/// libraries come to 3 to 10.
+const MOST_FOR_A_BYTE: u64 = 64;
+
+/// What may come out of it in any case.
+const SMALL: u64 = 16 << 20;
+
 /// Counts what comes out of a decompressor.
 struct Metered<'a, 'b, R> {
     source: R,
     nar: &'a mut CountedNar<'b>,
+    came: u64,
+    /// The bytes that went in, if they bound what comes out.
+    bound: Option<&'a Cell<u64>>,
 }
 
 impl<R: Read> Read for Metered<'_, '_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.source.read(buffer)?;
+        self.came += read as u64;
+        if self.bound.is_some_and(|bytes| self.came > bytes.get().saturating_mul(MOST_FOR_A_BYTE).saturating_add(SMALL))
+        {
+            let text = format!("more than {MOST_FOR_A_BYTE} times as much comes out of it, and nobody knows its size");
+            return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, text));
+        }
         self.nar.came(read as u64);
         Ok(read)
     }
@@ -481,13 +502,13 @@ impl<R: Read> Read for Metered<'_, '_, R> {
 /// Counts what is taken out of a buffered reader.
 struct Counted<'a, R> {
     source: R,
-    bytes: &'a mut u64,
+    bytes: &'a Cell<u64>,
 }
 
 impl<R: std::io::BufRead> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         let read = self.source.read(buffer)?;
-        *self.bytes += read as u64;
+        self.bytes.set(self.bytes.get() + read as u64);
         Ok(read)
     }
 }
@@ -498,7 +519,7 @@ impl<R: std::io::BufRead> std::io::BufRead for Counted<'_, R> {
     }
 
     fn consume(&mut self, amount: usize) {
-        *self.bytes += amount as u64;
+        self.bytes.set(self.bytes.get() + amount as u64);
         self.source.consume(amount);
     }
 }

@@ -1,12 +1,13 @@
 //! What is believed, what is not, and where a credential may go.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use nixcache_core::nix::{Compression, ContentAddress, SecretKey, Sha256, StorePath};
-use nixcache_remote::{FetchError, Netrc, Outcome, RemoteEvent, Secret};
+use nixcache_remote::{FetchError, Netrc, Outcome, Pinned, RemoteEvent, Secret};
 
 use crate::server::{Memory, Reply};
-use crate::support::{Sample, Watched, failed, fetched, key, options, publish_options};
+use crate::support::{Sample, Watched, failed, fetched, key, nar, options, publish_options};
 
 fn fetch(memory: &Memory, path: &StorePath) -> (Outcome<Vec<u8>>, Vec<RemoteEvent>) {
     let server = memory.serve();
@@ -117,7 +118,7 @@ fn a_path_by_content_needs_no_key_but_the_content() {
 /// Looks for a path whose content is known in these caches, and says why it isn't there.
 fn look_up_pinned(caches: &[&str], sample: &Sample) -> Option<FetchError> {
     let mut options = options(caches);
-    options.pinned.insert(sample.path.clone(), Sha256::of(&sample.nar));
+    options.pinned.insert(sample.path.clone(), Pinned { nar_hash: Sha256::of(&sample.nar), nar_size: None });
     options.network.attempts = 1;
     Watched::new(options).remote.look_up(std::slice::from_ref(&sample.path)).remove(0).err()
 }
@@ -142,6 +143,55 @@ fn another_content_than_the_known_one_is_told_from_a_cache_that_can_not_be_asked
         let error = look_up_pinned(&caches.map(String::as_str), &sample).unwrap();
         assert!(!error.is_other_content(), "{error:?}");
     }
+}
+
+/// Fetches a path that holds 50 MB of zeros: what came of it, the bytes that were read, and whether it was said.
+fn fetch_zeros(sign: bool, known: Option<Pinned>, lie: u64) -> (Outcome<()>, u64, Vec<RemoteEvent>) {
+    let sample = Sample::named_by_content("zeros", &vec![0; 50_000_000]);
+    let file = zstd::encode_all(sample.nar.as_slice(), 1).unwrap();
+    let mut narinfo = sample.narinfo(Compression::Zstd, &file);
+    narinfo.signatures.clear();
+    narinfo.nar_size += lie;
+    narinfo.content_address = Some(ContentAddress::RecursiveSha256(narinfo.nar_hash));
+    if sign {
+        narinfo.sign(&key());
+    }
+    let memory = Memory::default();
+    memory.put(narinfo.url.as_str(), file);
+    memory.put(&sample.narinfo_name(), narinfo.to_string());
+    let server = memory.serve();
+    let mut options = options(&[&server.url()]);
+    options.pinned.extend(known.map(|known| (sample.path.clone(), Pinned { nar_hash: narinfo.nar_hash, ..known })));
+    let watched = Watched::new(options);
+    let read = Arc::new(AtomicU64::new(0));
+    let counting = Arc::clone(&read);
+    let mut fetching = watched.remote.fetching(move |_, nar| {
+        let mut piece = vec![0; 1 << 16];
+        while let length @ 1.. = nar.read(&mut piece)? {
+            counting.fetch_add(length as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    });
+    fetching.want(0, sample.path.clone());
+    let outcome = fetching.next().unwrap().1;
+    drop(fetching);
+    (outcome, read.load(Ordering::Relaxed), watched.events())
+}
+
+#[test]
+fn a_size_that_only_the_cache_knows_makes_no_bomb() {
+    let (outcome, read, _) = fetch_zeros(false, None, 0);
+    assert!(failed(outcome).contains("nobody knows its size") && read < 20_000_000, "{read}");
+    let hash_alone = Pinned { nar_hash: Sha256::of(b""), nar_size: None };
+    let (outcome, read, _) = fetch_zeros(false, Some(hash_alone), 0);
+    assert!(failed(outcome).contains("nobody knows its size") && read < 20_000_000, "{read}");
+    // Known from a signature, or from a lock file.
+    assert!(matches!(fetch_zeros(true, None, 0).0, Outcome::Fetched { .. }));
+    let with_size = Pinned { nar_size: Some(nar(&vec![0; 50_000_000]).len() as u64), ..hash_alone };
+    assert!(matches!(fetch_zeros(false, Some(with_size), 0).0, Outcome::Fetched { .. }));
+    let (outcome, read, events) = fetch_zeros(false, Some(with_size), 1 << 30);
+    assert!(failed(outcome).contains("is known to have") && read == 0);
+    assert!(matches!(&events[..], [RemoteEvent::NotTrusted { .. }]), "{events:?}");
 }
 
 #[test]

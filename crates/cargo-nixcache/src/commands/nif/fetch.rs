@@ -17,7 +17,7 @@ use nixcache_core::nif::{
 };
 use nixcache_core::nix::{Sha256, StorePath};
 use nixcache_core::store::Lease;
-use nixcache_remote::Outcome;
+use nixcache_remote::{Outcome, Pinned};
 
 use super::lock::{self, Asked, Wanted};
 use super::manifests;
@@ -106,8 +106,11 @@ fn fetch(
     report: &Report,
 ) -> Result<usize, NifError> {
     // Not every kind of cache says that a path is named by its content: Cachix isn't told, and forgets it.
-    let pinned = missing.iter().map(|item| (item.path.path.clone(), item.path.nar_hash)).collect();
-    let remote = lock::open_pinned(settings, report, pinned)?;
+    let pinned = missing.iter().map(|item| {
+        let LockedPath { path, nar_hash, nar_size } = &item.path;
+        (path.clone(), Pinned { nar_hash: *nar_hash, nar_size: Some(*nar_size) })
+    });
+    let remote = lock::open_pinned(settings, report, pinned.collect())?;
     let asked: Arc<Vec<(NifName, Kind, StorePath)>> =
         Arc::new(missing.iter().map(|item| (item.name.clone(), item.kind, item.path.path.clone())).collect());
     let mut fetching = remote.fetching({

@@ -9,8 +9,8 @@ use nixcache_core::nif::{
     LockedFile, LockedNif, NifCrate, NifName, NifNamespace, NifPlatform, NifRecord, NifRelease, NifTarget, NifVariant,
     NifVersion, NixcacheLock,
 };
-use nixcache_core::nix::{Sha256, StorePath};
-use nixcache_remote::Remote;
+use nixcache_core::nix::StorePath;
+use nixcache_remote::{Pinned, Remote};
 
 use super::manifests::{self, NifSource};
 use super::{LockArguments, NifError, files, optional_lock, records};
@@ -59,7 +59,7 @@ pub(super) fn open(settings: &Settings, report: &Report) -> Result<Remote, NifEr
 pub(super) fn open_pinned(
     settings: &Settings,
     report: &Report,
-    pinned: BTreeMap<StorePath, Sha256>,
+    pinned: BTreeMap<StorePath, Pinned>,
 ) -> Result<Remote, NifError> {
     let environment: Environment = std::env::vars_os().collect();
     // Nothing is published by those who call this, so nothing needs to be signed.

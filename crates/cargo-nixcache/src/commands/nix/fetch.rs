@@ -8,7 +8,7 @@ use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::environment::Environment;
 use nixcache_core::nix::nar::unpack;
 use nixcache_core::nix::{NarLimits, NarReader, Sha256, StorePath};
-use nixcache_remote::{CacheUrl, Outcome};
+use nixcache_remote::{CacheUrl, Outcome, Pinned};
 
 use super::{NixError, failed};
 use crate::caches::{CachesError, open_pinned};
@@ -40,7 +40,7 @@ pub(crate) fn run(
     caches.fetch.splice(0..0, given);
     caches.publish.clear();
     let environment: Environment = std::env::vars_os().collect();
-    let pinned = BTreeMap::from([(path.clone(), nar_hash)]);
+    let pinned = BTreeMap::from([(path.clone(), Pinned { nar_hash, nar_size: None })]);
     let remote = match open_pinned(&caches, &environment, report, pinned) {
         Ok(Some(remote)) if remote.can_fetch() => remote,
         Ok(_) => return failed(&CachesError::NowhereToFetch.into()),

@@ -27,6 +27,7 @@ use nixcache_core::exchange::{PackError, pack, store_path};
 use nixcache_core::nif::LOCK_HEAD;
 use nixcache_core::nix::{HashingWriter, Sha256, StorePath};
 use nixcache_core::session::{Lookup as _, UnitState, trie};
+use nixcache_remote::Pinned;
 
 use super::{NixError, failed};
 use crate::caches;
@@ -140,7 +141,9 @@ fn only_published(
     let mut caches = settings.caches.clone();
     // What was published to can be fetched from.
     caches.fetch.append(&mut caches.publish);
-    let pinned = records.clone();
+    let pinned =
+        |(path, nar_hash): (&StorePath, &Sha256)| (path.clone(), Pinned { nar_hash: *nar_hash, nar_size: None });
+    let pinned = records.iter().map(pinned).collect();
     let remote = caches::open_pinned(&caches, &resolved.build.environment, report, pinned)?;
     let Some(remote) = remote else {
         report.warning("no cache is set, so nobody has looked whether derivations can fetch these units");
