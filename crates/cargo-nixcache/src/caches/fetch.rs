@@ -197,10 +197,19 @@ impl Run<'_> {
                 if let (Some(looking), Item::Record(key)) = (&mut self.looking, item) {
                     looking.came(key, record.node());
                 }
-                record.keep(&self.lease)?;
-                self.fetched.records += 1;
                 self.fetched.bytes += bytes;
-                is_new = true;
+                match record.keep(&self.lease) {
+                    Ok(_) => {
+                        self.fetched.records += 1;
+                        is_new = true;
+                    }
+                    // No other record would fare better.
+                    Err(error @ (StoreError::ReadOnly { .. } | StoreError::Full { .. })) => return Err(error),
+                    Err(error) => {
+                        let (Item::Record(key) | Item::Set(key)) = item;
+                        self.fetch.report.detail("Not kept", &format!("{key}: {}", chain(&error)));
+                    }
+                }
             }
             Outcome::Fetched { value: Arrived::Set(set), bytes, .. } => {
                 self.fetched.bytes += bytes;
