@@ -87,6 +87,9 @@ impl Teller {
                 }
                 _ => self.warn(&format!("{cache} has {path} not as it was signed: {}", chain(error))),
             },
+            RemoteEvent::NotUnpacked { cache, path, error } => {
+                self.report.detail("Not unpacked", &format!("{path} of {cache}: {}", chain(error)));
+            }
             RemoteEvent::UnsupportedCompression { cache, path, compression } => {
                 let what = format!("{path} of {cache}: its compression {compression} is not one that can be read");
                 let warning =
