@@ -1,13 +1,15 @@
-//! What a program can reach that nobody tells of: files that a procedural macro reads, and git.
+//! What a program can reach that nobody tells of: files that a procedural macro reads, git,
+//! and what a build script looks at to know what to build for.
 //!
 //! Told by what the linker left in it. The standard library's parts that read files are in a procedural macro only if
 //! something calls them: its own backtraces open files by another way. What was stripped of its symbols still names what
 //! it asks of the C library, so listing a directory is seen there too. Gather asks, for units of the workspace.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use aho_corasick::AhoCorasick;
-use camino::Utf8Path;
+use camino::{Utf8Path, Utf8PathBuf};
 use object::read::{NameOrOrdinal, Object as _, ObjectSymbol as _, ReadCache};
 
 /// What a program can do.
@@ -52,6 +54,57 @@ const OF_GIT: [&str; 17] = [
     "/gix-object-",
 ];
 
+/// Programs that a build script may ask what to build for, by a word that is in its own. A name that is part of another
+/// stands for both.
+const INTERPRETERS: [(&str, &[&str]); 7] = [
+    ("python", &["python", "python3"]),
+    ("ruby", &["ruby"]),
+    ("php-config", &["php", "php-config"]),
+    ("pg_config", &["pg_config"]),
+    ("mysql_config", &["mysql_config"]),
+    ("mariadb_config", &["mariadb_config"]),
+    ("llvm-config", &["llvm-config"]),
+];
+
+/// Words of who compiles for the processor at hand, or looks at it.
+const OF_PROCESSOR: [&str; 4] = ["-march=native", "-mcpu=native", "-mtune=native", "/proc/cpuinfo"];
+
+/// What is in a build script's program that tells of more inputs.
+#[derive(Debug, Default)]
+pub struct ProgramWords {
+    /// Whether it asks git.
+    pub git: bool,
+    /// Programs that it may ask what to build for.
+    pub interpreters: BTreeSet<&'static str>,
+    /// Whether it compiles for the processor at hand, or looks at it.
+    pub processor: bool,
+}
+
+impl ProgramWords {
+    /// Those of the programs of a script. In one that can't be read there may be all of them.
+    pub fn of(programs: &[Utf8PathBuf]) -> Self {
+        let words = INTERPRETERS.iter().map(|(word, _)| *word).chain(OF_PROCESSOR).chain(OF_GIT);
+        let finder = AhoCorasick::new(words).expect("some dozen words are not too many");
+        let all = 0..INTERPRETERS.len() + OF_PROCESSOR.len() + OF_GIT.len();
+        let mut found = Self::default();
+        for program in programs {
+            let matches = File::open(program).map(|file| finder.stream_find_iter(file).collect::<Result<Vec<_>, _>>());
+            let words: Vec<usize> = match matches {
+                Ok(Ok(matches)) => matches.iter().map(|found| found.pattern().as_usize()).collect(),
+                _ => all.clone().collect(),
+            };
+            for word in words {
+                match INTERPRETERS.get(word) {
+                    Some((_, names)) => found.interpreters.extend(names.iter()),
+                    None if word < INTERPRETERS.len() + OF_PROCESSOR.len() => found.processor = true,
+                    None => found.git = true,
+                }
+            }
+        }
+        found
+    }
+}
+
 impl Reach {
     /// Of a procedural macro. What cannot be read can reach everything.
     pub fn of_proc_macro(library: &Utf8Path) -> Self {
@@ -61,11 +114,11 @@ impl Reach {
         Self { files, git: files && Self::asks_git(library) }
     }
 
-    /// Whether a program asks git. What cannot be read does.
-    pub fn asks_git(program: &Utf8Path) -> bool {
+    /// Whether a library asks git. What cannot be read does.
+    fn asks_git(library: &Utf8Path) -> bool {
         let words = AhoCorasick::new(OF_GIT).expect("a dozen words are not too many");
         // An error is something that is found, too.
-        File::open(program).map_or(true, |file| words.stream_find_iter(file).next().is_some())
+        File::open(library).map_or(true, |file| words.stream_find_iter(file).next().is_some())
     }
 }
 
@@ -155,6 +208,25 @@ mod tests {
         ] {
             assert_eq!(compiled(body, &["-Cstrip=symbols"]), reach, "{body}");
         }
+    }
+
+    #[test]
+    fn what_a_program_holds_tells_what_it_may_ask() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = Utf8Path::from_path(directory.path()).unwrap().join("build-script");
+        let words = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            ProgramWords::of(std::slice::from_ref(&path))
+        };
+        let nothing = words("cc make -O2 -march=x86-64-v2");
+        assert!(nothing.interpreters.is_empty() && !nothing.processor && !nothing.git);
+        assert_eq!(words("..python3..").interpreters, ["python", "python3"].into());
+        for text in ["x-march=nativex", "open /proc/cpuinfo"] {
+            assert!(words(text).processor, "{text}");
+        }
+        assert!(words("rev-parseHEAD").git);
+        let unknown = ProgramWords::of(&["/nowhere".into()]);
+        assert!(unknown.processor && unknown.git && unknown.interpreters.contains("pg_config"));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::artifact::dynamic::{
     BuildScriptFindings, CompileFindings, DynamicInput, InputValue, NativeCode, PackageOnDisk, declared_inputs,
     inputs_of_bound_roots, inputs_of_build_script, inputs_of_macros, inputs_of_rustc, set_for_build_scripts,
 };
-use crate::artifact::reach::Reach;
+use crate::artifact::reach::{ProgramWords, Reach};
 use crate::artifact::scan::{HideError, ScanError, Scanner};
 use crate::artifact::{ArtifactFile, RootKind, Roots, UnitArtifact};
 use crate::cargo::dep_info::{CargoDepInfo, DepInfoError};
@@ -34,9 +34,7 @@ use super::linking::{LinkingCall, linker_inputs};
 use super::matching::{UnitAddress, absolute};
 use super::resolve::Lookup;
 use super::restore::{is_final, watched};
-use super::unseen::{
-    ProgramWords, asks_git, is_common_tool, programs_in_source, refuse_edited_sources, secret, variables_in_source,
-};
+use super::unseen::{asks_git, is_common_tool, programs_in_source, refuse_edited_sources, secret, variables_in_source};
 
 /// Why a unit was not kept.
 #[derive(Debug, thiserror::Error)]
@@ -480,7 +478,8 @@ impl Gatherer<'_, '_> {
             sources.ok_or_else(|| NotKept::Unstable { what: "its script's sources are not known".to_owned() })?;
         // What is not UTF-8 names nothing that we could find.
         let texts: Vec<_> = sources.iter().filter_map(|source| fs::read_to_string(source).ok()).collect();
-        if !package.immutable && asks_git(&texts, &rerun_if_changed, &programs) {
+        let words = ProgramWords::of(&programs);
+        if !package.immutable && (words.git || asks_git(&texts, &rerun_if_changed)) {
             inputs.insert(repository_of(package.root, self.context.workspace_root, self.context.roots));
         }
         // Which code a generator makes, and for which interpreter a script configures, is a matter of their versions.
@@ -493,7 +492,6 @@ impl Gatherer<'_, '_> {
                 inputs.insert(DynamicInput::Tool { program });
             }
         }
-        let words = ProgramWords::of(&programs);
         inputs.extend(words.interpreters.iter().map(|name| DynamicInput::Tool { program: (*name).to_owned() }));
         if words.processor {
             inputs.insert(DynamicInput::Processor);

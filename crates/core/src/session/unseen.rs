@@ -7,11 +7,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use aho_corasick::AhoCorasick;
 use camino::{Utf8Path, Utf8PathBuf};
 
 use crate::artifact::dynamic::{DynamicInput, InputValue};
-use crate::artifact::reach::Reach;
 
 use super::gather::NotKept;
 
@@ -86,50 +84,6 @@ pub(super) fn is_common_tool(program: &str) -> bool {
     COMMON.contains(&program)
 }
 
-/// What is in a build script's program that tells of more inputs.
-#[derive(Debug, Default)]
-pub(super) struct ProgramWords {
-    /// Programs that it may ask what to build for.
-    pub(super) interpreters: BTreeSet<&'static str>,
-    /// Whether it compiles for the processor at hand, or looks at it.
-    pub(super) processor: bool,
-}
-
-impl ProgramWords {
-    /// Those of the programs of a script. In one that can't be read there may be all of them.
-    pub(super) fn of(programs: &[Utf8PathBuf]) -> Self {
-        /// A name that is part of another stands for both.
-        const INTERPRETERS: [(&str, &[&str]); 7] = [
-            ("python", &["python", "python3"]),
-            ("ruby", &["ruby"]),
-            ("php-config", &["php", "php-config"]),
-            ("pg_config", &["pg_config"]),
-            ("mysql_config", &["mysql_config"]),
-            ("mariadb_config", &["mariadb_config"]),
-            ("llvm-config", &["llvm-config"]),
-        ];
-        const OF_PROCESSOR: [&str; 4] = ["-march=native", "-mcpu=native", "-mtune=native", "/proc/cpuinfo"];
-        let words = INTERPRETERS.iter().map(|(word, _)| *word).chain(OF_PROCESSOR);
-        let finder = AhoCorasick::new(words).expect("a dozen words are not too many");
-        let mut found = Self::default();
-        for program in programs {
-            let matches =
-                fs::File::open(program).map(|file| finder.stream_find_iter(file).collect::<Result<Vec<_>, _>>());
-            let patterns: Vec<usize> = match matches {
-                Ok(Ok(matches)) => matches.iter().map(|found| found.pattern().as_usize()).collect(),
-                _ => (0..INTERPRETERS.len() + OF_PROCESSOR.len()).collect(),
-            };
-            for pattern in patterns {
-                match INTERPRETERS.get(pattern) {
-                    Some((_, names)) => found.interpreters.extend(names.iter()),
-                    None => found.processor = true,
-                }
-            }
-        }
-        found
-    }
-}
-
 /// What calls are given first, where that is a text.
 fn first_arguments<'t>(text: &'t str, calls: &[&str]) -> Vec<&'t str> {
     let ends = calls.iter().flat_map(|call| text.match_indices(call).map(|(at, found)| at + found.len()));
@@ -137,12 +91,10 @@ fn first_arguments<'t>(text: &'t str, calls: &[&str]) -> Vec<&'t str> {
     arguments.filter(|argument| !argument.is_empty()).collect()
 }
 
-/// Whether a build script asks git: by what it names, by its source, and by what is in the program.
-pub(super) fn asks_git(texts: &[String], names: &[String], programs: &[Utf8PathBuf]) -> bool {
+/// Whether a build script asks git: by what it names, and by its source. What is in the program tells as well.
+pub(super) fn asks_git(texts: &[String], names: &[String]) -> bool {
     let is_gits = |name: &String| Utf8Path::new(name).components().any(|part| part.as_str() == ".git");
-    names.iter().any(is_gits)
-        || texts.iter().any(|text| text.contains("\"git\"") || text.contains(".git/"))
-        || programs.iter().any(|program| Reach::asks_git(program))
+    names.iter().any(is_gits) || texts.iter().any(|text| text.contains("\"git\"") || text.contains(".git/"))
 }
 
 /// The name of a variable that is set and whose value nobody wants in a store.
@@ -154,28 +106,5 @@ pub(super) fn secret<'a>(input: &'a DynamicInput, value: &InputValue) -> Option<
             WORDS.iter().any(|word| upper.contains(word)).then_some(name)
         }
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_a_program_holds_tells_what_it_may_ask() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = Utf8Path::from_path(directory.path()).unwrap().join("build-script");
-        let words = |text: &str| {
-            fs::write(&path, text).unwrap();
-            ProgramWords::of(std::slice::from_ref(&path))
-        };
-        let nothing = words("cc make -O2 -march=x86-64-v2");
-        assert!(nothing.interpreters.is_empty() && !nothing.processor);
-        assert_eq!(words("..python3..").interpreters, ["python", "python3"].into());
-        for text in ["x-march=nativex", "open /proc/cpuinfo"] {
-            assert!(words(text).processor, "{text}");
-        }
-        let unknown = ProgramWords::of(&["/nowhere".into()]);
-        assert!(unknown.processor && unknown.interpreters.contains("pg_config"));
     }
 }

@@ -396,7 +396,7 @@ pub const TABLE: &[Input] = &[
         "runs of build scripts that hold `-march=native` or `/proc/cpuinfo`",
         Hashed::Dynamic,
         "what is made for one processor may not run on another",
-        "session::unseen",
+        "artifact::reach",
     ),
     elsewhere(
         "system libraries",
