@@ -74,11 +74,9 @@ pub(super) fn is_newer(path: &Utf8Path, since: SystemTime) -> bool {
 /// tells what was removed from it. What can't be looked at may be.
 fn listed_is_newer(root: &Utf8Path, files: io::Result<Vec<Utf8PathBuf>>, since: SystemTime) -> bool {
     files.map_or(true, |files| {
-        let above = |file: &'_ Utf8PathBuf| -> Vec<Utf8PathBuf> {
-            file.ancestors().skip(1).take_while(|above| above.starts_with(root)).map(Utf8Path::to_owned).collect()
-        };
-        let directories: BTreeSet<_> = files.iter().flat_map(above).collect();
-        files.iter().chain(&directories).any(|path| is_newer(path, since))
+        let above = |file| Utf8Path::ancestors(file).skip(1).take_while(|above| above.starts_with(root));
+        let directories: BTreeSet<&Utf8Path> = files.iter().flat_map(|file| above(file)).collect();
+        files.iter().map(Utf8PathBuf::as_path).chain(directories).any(|path| is_newer(path, since))
     })
 }
 

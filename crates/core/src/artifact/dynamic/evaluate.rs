@@ -13,7 +13,7 @@ use rayon::prelude::*;
 use super::super::{RootKind, Roots};
 use super::collected::is_verbatim;
 use super::pkg_config::PackageConfigFiles;
-use super::{DynamicInput, HostFacts, InputValue, MacroFiles, RepositoryState, tools, tree};
+use super::{DynamicInput, HostFacts, InputValue, MacroFiles, RepositoryState, processor, tools, tree};
 use crate::digest::{ContentDigest, KeyHasher};
 use crate::environment::{ConfiguredVariables, Environment};
 
@@ -207,7 +207,8 @@ impl Evaluator {
                 Ok(satisfied(libstdcxx.as_ref() >= Some(at_least)))
             }
             DynamicInput::Processor => {
-                Ok(present(KeyHasher::new("processor/1").field("processor", self.host.processor.as_str())))
+                let processor = self.host.processor.get_or_init(processor);
+                Ok(present(KeyHasher::new("processor/1").field("processor", processor.as_str())))
             }
             DynamicInput::NeededLibrary { name, search } => {
                 let mut directories = self.reveal_all(search)?;

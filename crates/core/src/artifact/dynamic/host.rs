@@ -4,6 +4,7 @@
 //! high.
 
 use std::collections::BTreeSet;
+use std::sync::OnceLock;
 
 use camino::{Utf8Path, Utf8PathBuf};
 
@@ -18,8 +19,8 @@ pub struct HostFacts {
     pub loader_directories: Vec<Utf8PathBuf>,
     /// Where its compilers' linker searches, in order.
     pub link_directories: Vec<Utf8PathBuf>,
-    /// Its processor, as the system describes it.
-    pub processor: String,
+    /// Its processor, as the system describes it; asked for when somebody wants to know.
+    pub processor: OnceLock<String>,
 }
 
 impl HostFacts {
@@ -49,7 +50,7 @@ impl HostFacts {
         let mut seen = BTreeSet::new();
         loader_directories.retain(|directory| seen.insert(directory.clone()));
         let glibc = newest_in(&loader_directories, "libc.so.6", "GLIBC_");
-        Self { glibc, loader_directories, link_directories, processor: processor() }
+        Self { glibc, loader_directories, link_directories, processor: OnceLock::new() }
     }
 
     /// The version of the glibc that programs run with which name this dynamic linker: the two belong together.

@@ -64,7 +64,7 @@ impl Host {
             glibc: Some(self.glibc.parse().unwrap()),
             loader_directories: vec![self.root.join("lib")],
             link_directories: vec![self.root.join("lib")],
-            processor: self.processor.to_owned(),
+            processor: self.processor.to_owned().into(),
         };
         Evaluator::new(&self.environment, &self.table, &self.roots(), facts)
     }
@@ -305,7 +305,7 @@ fn a_bound_root_counts_by_its_place_behind_links() {
             glibc: None,
             loader_directories: Vec::new(),
             link_directories: Vec::new(),
-            processor: String::new(),
+            processor: std::sync::OnceLock::new(),
         };
         let evaluator = Evaluator::new(&host.environment, &ConfiguredVariables::default(), &roots, facts);
         evaluator.value(&DynamicInput::BoundRoot { root: RootKind::Workspace }, &BTreeMap::new()).unwrap()
