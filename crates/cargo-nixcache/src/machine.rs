@@ -15,7 +15,7 @@ use nixcache_core::cargo::config::BuildConfiguration;
 use nixcache_core::cargo::toolchain::{Programs, Toolchain, ToolchainError};
 use nixcache_core::digest::ContentDigest;
 use nixcache_core::environment::Environment;
-use nixcache_core::store::hash_file;
+use nixcache_core::store::{FileFacts, hash_file};
 
 const RUSTC_INFO: &str = ".rustc_info.json";
 
@@ -55,7 +55,8 @@ impl MachineCache {
     /// What is in these files, by name. They are read only if one of them may have changed: a file's change time can't be
     /// set back. One that can't be read stands there without its content.
     pub(crate) fn contents(&self, files: &[Utf8PathBuf]) -> String {
-        let states = files.iter().map(|file| format!("{file} {}\n", state(file))).collect::<String>();
+        let facts = |file: &Utf8PathBuf| std::fs::metadata(file).ok().map(|metadata| FileFacts::of_metadata(&metadata));
+        let states = files.iter().map(|file| format!("{file} {:?}\n", facts(file))).collect::<String>();
         let path = self.directory.join(format!("libraries-{}.txt", ContentDigest::of(states.as_bytes())));
         if let Ok(known) = std::fs::read_to_string(&path) {
             return known;
@@ -106,21 +107,6 @@ impl MachineCache {
         // It is a memory: what cannot be written is asked again.
         let _ = std::fs::create_dir_all(&self.directory).and_then(|()| replace(path, text));
     }
-}
-
-/// What changes with a file: where it lies on disk, its size, and its times.
-fn state(file: &Utf8Path) -> String {
-    let Ok(metadata) = std::fs::metadata(file) else { return String::new() };
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::MetadataExt as _;
-        let of_disk = format!("{} {}", metadata.dev(), metadata.ino());
-        let changed =
-            format!("{}.{} {}.{}", metadata.mtime(), metadata.mtime_nsec(), metadata.ctime(), metadata.ctime_nsec());
-        format!("{} {of_disk} {changed}", metadata.len())
-    }
-    #[cfg(not(unix))]
-    format!("{} {:?}", metadata.len(), metadata.modified().ok())
 }
 
 fn replace(path: &Utf8Path, text: &[u8]) -> std::io::Result<()> {
