@@ -78,15 +78,13 @@ impl Build<'_> {
                 }
                 (report, Some(build).filter(|build| !build.graph.units.is_empty()))
             }
+            Err(error) if self.dry_run => return Outcome::Code(crate::commands::no_plan(&error)),
             Err(error) => {
                 let report = Report::new(false, false, None);
                 summary.passed_through = vec![chain(&error)];
                 // Cargo says what is wrong with a workspace or an argument, and says it better.
-                if error.is_ours_to_tell() && !self.dry_run {
+                if error.is_ours_to_tell() {
                     report.warning(&format!("nothing is cached: {}", chain(&error)));
-                }
-                if self.dry_run {
-                    return Outcome::Code(crate::commands::no_plan(&error));
                 }
                 (report, None)
             }

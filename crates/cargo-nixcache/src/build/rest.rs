@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::plan::own_packages;
@@ -92,10 +92,8 @@ impl Build<'_> {
             summary.bytes.published = published.bytes;
             caches::tell_published(report, &published);
         }
-        if (collected.kept > 0 || summary.bytes.fetched > 0)
-            && let Err(error) = store.auto_gc(SystemTime::now())
-        {
-            report.detail("Store", &chain(&error));
+        if collected.kept > 0 || summary.bytes.fetched > 0 {
+            crate::commands::keep_within_size(store, report);
         }
         code
     }

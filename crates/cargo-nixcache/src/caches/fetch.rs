@@ -172,8 +172,7 @@ impl Run<'_> {
     }
 
     /// Asks for records that were not asked for yet.
-    fn want(&mut self, wishes: Vec<Wish>, hinted: bool) {
-        let mut wishes = wishes;
+    fn want(&mut self, mut wishes: Vec<Wish>, hinted: bool) {
         wishes.retain(|(unit, key)| self.asked.insert(self.fetch.path(*unit, key)));
         if let Some(looking) = &mut self.looking {
             wishes = looking.small_ones(self.fetch.remote, wishes, |(unit, key)| self.fetch.path(*unit, key));

@@ -19,6 +19,7 @@ pub(crate) mod why;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use nixcache_core::environment::Environment;
 use nixcache_core::session::{Ledger, Resolution, resolve};
@@ -28,7 +29,7 @@ use crate::caches::{CachesError, Seen};
 use crate::exit;
 use crate::lookup::{LeaseSource, StoreLookup};
 use crate::machine::MachineCache;
-use crate::report::Report;
+use crate::report::{Report, chain};
 use crate::settings::Settings;
 use crate::summary::Seconds;
 use crate::workspace::{PlannedBuild, WorkspaceError};
@@ -37,6 +38,13 @@ use crate::workspace::{PlannedBuild, WorkspaceError};
 pub(crate) fn open_store(settings: &Settings) -> Result<LocalStore, StoreError> {
     let options = StoreOptions { size_limit: settings.store_size, ..StoreOptions::default() };
     LocalStore::open(&settings.store, options)
+}
+
+/// Drops what was not used for longest, if the store has outgrown its size. What it can't drop now goes another time.
+pub(crate) fn keep_within_size(store: &LocalStore, report: &Report) {
+    if let Err(error) = store.auto_gc(SystemTime::now()) {
+        report.detail("Store", &chain(&error));
+    }
 }
 
 /// A build that was planned and resolved.

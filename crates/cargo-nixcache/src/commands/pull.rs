@@ -3,14 +3,13 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
 use nixcache_core::session::UnitState;
 
-use super::{caches_failed, nowhere};
+use super::{caches_failed, keep_within_size, nowhere};
 use crate::caches::{self, CachesError, Fetch};
 use crate::lookup::{LeaseSource, StoreLookup};
-use crate::report::{bytes, chain};
+use crate::report::bytes;
 use crate::settings::Settings;
 
 /// `cargo nixcache pull`
@@ -37,9 +36,7 @@ pub(crate) fn run(settings: &Settings, arguments: &[OsString]) -> ExitCode {
         let left = resolution.iter().filter(|(_, state)| matches!(state, UnitState::Left(_))).count();
         let text = format!("{} records ({}); {left} units are left to build", fetched.records, bytes(fetched.bytes));
         report.status("Fetched", &text);
-        if let Err(error) = resolved.store.auto_gc(SystemTime::now()) {
-            report.detail("Store", &chain(&error));
-        }
+        keep_within_size(resolved.store, &report);
         if left > 0 && !remote.is_any_usable() {
             return Ok(caches_failed(&CachesError::NoneUsable));
         }

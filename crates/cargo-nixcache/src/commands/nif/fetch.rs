@@ -8,7 +8,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::SystemTime;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::nif::{
@@ -22,8 +21,8 @@ use nixcache_remote::{Outcome, Pinned};
 use super::lock::{self, Asked, Wanted};
 use super::manifests;
 use super::{FetchArguments, Layout, NifError, files, optional_lock};
-use crate::commands::open_store;
-use crate::report::{Report, bytes, chain};
+use crate::commands::{keep_within_size, open_store};
+use crate::report::{Report, bytes};
 use crate::settings::Settings;
 
 /// The variable of RustlerPrecompiled that names its cache.
@@ -59,9 +58,7 @@ pub(super) fn run(settings: &Settings, arguments: &FetchArguments, report: &Repo
     if !missing.is_empty() {
         installed += fetch(settings, &lease, &missing, &out, report)?;
         drop(lease);
-        if let Err(error) = store.auto_gc(SystemTime::now()) {
-            report.detail("Store", &chain(&error));
-        }
+        keep_within_size(&store, report);
     }
     if installed > 0 {
         report.status("Installed", &format!("{installed} files in {out}"));
