@@ -64,8 +64,9 @@ impl Workspace {
 
     /// The same workspace, with a directory more in `PATH`, before all others.
     pub fn with_path(&self, directory: &Path) -> Self {
-        let machines = self.machine.environment().remove(OsStr::new("PATH")).unwrap_or_default();
-        let all = std::iter::once(directory.to_owned()).chain(std::env::split_paths(&machines));
+        let machines = || self.machine.environment().remove(OsStr::new("PATH")).unwrap_or_default();
+        let own = self.environment.get(OsStr::new("PATH")).cloned().unwrap_or_else(machines);
+        let all = std::iter::once(directory.to_owned()).chain(std::env::split_paths(&own));
         self.with_env("PATH", std::env::join_paths(all).unwrap())
     }
 

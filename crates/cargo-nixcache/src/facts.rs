@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use std::io::Read as _;
 
 use camino::{Utf8Path, Utf8PathBuf};
+use nixcache_core::artifact::binary_facts::BinaryFacts;
+use nixcache_core::artifact::dynamic::{file_behind, processor};
 use nixcache_core::cargo::arguments::CargoCommand;
 use nixcache_core::cargo::config::BuildConfiguration;
 use nixcache_core::cargo::layout::LayoutKind;
@@ -79,7 +81,7 @@ pub(crate) fn build_facts(sources: &Sources<'_>) -> BuildFacts {
                 (name.to_owned(), cfg.unwrap_or_default().to_owned())
             })
             .collect(),
-        processor: nixcache_core::artifact::dynamic::processor(),
+        processor: processor(),
         native_c_code: is_c_code_native(environment, config),
         workspace_wrapper: wrapper.as_deref().map(identity),
         rustc_wrapper: config.rustc_wrapper.as_deref().filter(|wrapper| !is_cache(sources, wrapper)).map(identity),
@@ -107,21 +109,34 @@ fn toolchain_identity(toolchain: &Toolchain, platforms: &[CompilePlatform], mach
     let host = toolchain.host.as_str();
     let names = platforms.iter().map(platform_name).filter(|name| !name.is_empty() && *name != host);
     let rustlib = toolchain.sysroot.join("lib/rustlib");
-    let mut directories = vec![toolchain.sysroot.join("lib")];
-    directories.extend(std::iter::once(host).chain(names).map(|name| rustlib.join(name).join("lib")));
-    let mut libraries = Vec::new();
-    for directory in directories {
-        let Ok(entries) = directory.read_dir_utf8() else { continue };
-        let of_rustc = entries.flatten().filter(|entry| {
-            let name = entry.file_name();
-            // A distribution's `lib` is full of other libraries.
-            let is_of_compiler = name.contains("rustc_driver") || name.starts_with("libLLVM");
-            is_of_compiler || name.contains("-") && directory.starts_with(&rustlib)
-        });
-        libraries.extend(of_rustc.map(|entry| entry.into_path()));
+    let mut libraries = compiler_libraries(&toolchain.sysroot.join("lib"), host);
+    for name in std::iter::once(host).chain(names) {
+        libraries.extend(files_of(&rustlib.join(name).join("lib"), |name| name.contains('-')));
     }
     libraries.sort();
     machine.contents(&libraries)
+}
+
+/// The compiler itself, which `rustc` only starts, and LLVM. `lib` is full of other libraries, or these are elsewhere,
+/// where a distribution has packaged them; what isn't beside the compiler counts if the compiler names it.
+fn compiler_libraries(lib: &Utf8Path, host: &str) -> Vec<Utf8PathBuf> {
+    let is_driver = |name: &str| name.contains("rustc_driver");
+    let is_llvm = |name: &str| name.starts_with("libLLVM");
+    let mut libraries = files_of(lib, |name| is_driver(name) || is_llvm(name));
+    let multiarch = host.replace("-unknown-", "-").replace("i686", "i386");
+    for directory in [lib.with_file_name("lib64"), lib.join(multiarch)] {
+        let drivers = files_of(&directory, is_driver);
+        let facts = drivers.iter().filter_map(|driver| BinaryFacts::read(driver).ok().flatten());
+        let named: Vec<String> = facts.flat_map(|facts| facts.needed).collect();
+        libraries.extend(files_of(&directory, |name| is_llvm(name) && named.iter().any(|needed| needed == name)));
+        libraries.extend(drivers);
+    }
+    libraries
+}
+
+fn files_of(directory: &Utf8Path, is_wanted: impl Fn(&str) -> bool) -> Vec<Utf8PathBuf> {
+    let entries = directory.read_dir_utf8().into_iter().flatten().flatten();
+    entries.filter(|entry| is_wanted(entry.file_name())).map(|entry| entry.into_path()).collect()
 }
 
 /// Whether a variable tells C compilers to compile for the processor at hand (`CFLAGS`, `TARGET_CXXFLAGS`,
@@ -189,8 +204,14 @@ fn linkers(sources: &Sources<'_>) -> BTreeMap<String, String> {
         let mut units = sources.graph.units.iter().filter(of_platform);
         let configured = units.find_map(|unit| linker_in_flags(&unit.rustflags).or_else(|| unit.linker.clone()));
         let program = configured.unwrap_or_else(|| "cc".to_owned());
-        let found = sources.found_in_path(&program);
-        let identity = found.map_or(program, |program| program_identity(&program));
+        // A cache of compilers that stands in for one (`ccache` by the name of `cc`) is looked through.
+        let identity = match file_behind(&program, sources.variable("PATH").as_deref()) {
+            // By which name it is called matters, too: one file may be a compiler of C and of C++.
+            Some(file) => {
+                format!("{} {}", Utf8Path::new(&program).file_name().unwrap_or_default(), program_identity(&file))
+            }
+            None => program,
+        };
         linkers.insert(platform_name(platform).to_owned(), identity);
     }
     linkers

@@ -1,6 +1,7 @@
 //! Profiles, overrides, flags, targets and linkers: every road by which they reach rustc is an input.
 
 use nixcache_tests::{Machine, Workspace};
+use std::path::Path;
 
 const BOTH: &[&str] = &["app 0.1.0", "part 0.1.0"];
 
@@ -232,6 +233,28 @@ fn a_linker_is_an_input_of_what_is_linked_by_content() {
     write("#!/bin/sh\nexec cc -Wl,--build-id=none \"$@\"\n");
     let outcome = workspace.build(&["build"]);
     assert!(outcome.built_packages().contains("app 0.1.0"), "another linker at the same path\n{outcome}");
+    workspace.hit(&["build"]);
+}
+
+#[test]
+fn a_linker_behind_a_compiler_cache_is_an_input_of_what_is_linked() {
+    let machine = Machine::new();
+    let [caches, programs] = ["caches", "programs"].map(|name| machine.root().join(name));
+    let write = |path: &Path, text: &str| {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+        std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    let compiler = programs.join("cc");
+    write(&caches.join("ccache"), &format!("#!/bin/sh\nexec {} \"$@\"\n", compiler.display()));
+    std::os::unix::fs::symlink("ccache", caches.join("cc")).unwrap();
+    write(&compiler, "#!/bin/sh\nexec /usr/bin/cc \"$@\"\n");
+    let workspace = base(&machine).with_path(&programs).with_path(&caches);
+    workspace.build(&["build"]);
+    workspace.hit(&["build"]);
+    write(&compiler, "#!/bin/sh\nexec /usr/bin/cc -Wl,--build-id=none \"$@\"\n");
+    let outcome = workspace.build(&["build"]);
+    assert!(outcome.built_packages().contains("app 0.1.0"), "another compiler behind the cache\n{outcome}");
     workspace.hit(&["build"]);
 }
 

@@ -33,6 +33,7 @@ pub use self::host::{HostFacts, processor};
 pub(crate) use self::macros::{MacroFiles, inputs_of_macros};
 pub(crate) use self::repository::RepositoryState;
 pub use self::sources::source_digest;
+pub use self::tools::file_behind;
 pub(crate) use self::tree::files_below;
 pub(crate) use self::ways_out::Way;
 use super::RootKind;

@@ -16,7 +16,7 @@ const WRAPPERS: [&str; 8] = ["ccache", "sccache", "distcc", "icecc", "buildcache
 pub(super) fn files_behind(command: &str, search_path: Option<&str>) -> Vec<Utf8PathBuf> {
     let mut found = Vec::new();
     for word in command.split_whitespace() {
-        let Some(file) = resolve(word, search_path) else { break };
+        let Some(file) = file_behind(word, search_path) else { break };
         let is_wrapper = is_wrapper(word) || is_wrapper(file.as_str());
         found.push(file);
         if !is_wrapper {
@@ -26,9 +26,14 @@ pub(super) fn files_behind(command: &str, search_path: Option<&str>) -> Vec<Utf8
     found
 }
 
-fn resolve(word: &str, search_path: Option<&str>) -> Option<Utf8PathBuf> {
+/// The file behind one program's name or path, links followed. None if there is no such program.
+pub fn file_behind(word: &str, search_path: Option<&str>) -> Option<Utf8PathBuf> {
     if word.contains(std::path::MAIN_SEPARATOR) || word.contains('/') {
-        return real_file(Utf8Path::new(word));
+        let path = Utf8Path::new(word);
+        let file = real_file(path)?;
+        // `/usr/lib/ccache/cc` is a link to a compiler cache, which goes on to the `cc` in `PATH`.
+        let stands_in = is_wrapper(file.as_str()) && !is_wrapper(word);
+        return if stands_in { file_behind(path.file_name()?, search_path) } else { Some(file) };
     }
     let directories = std::env::split_paths(search_path?).filter_map(|path| Utf8PathBuf::from_path_buf(path).ok());
     directories
@@ -90,6 +95,7 @@ mod tests {
             assert_eq!(files(&format!("{cache} cc")), [root.join("bin").join(cache), root.join("bin/gcc-12")]);
         }
         assert_eq!(files(&format!("{root}/bin/cc")), [root.join("bin/gcc-12")]);
+        assert_eq!(files(&format!("{root}/caches/cc")), [root.join("bin/gcc-12")]);
         assert!(files("text").is_empty() && files("clang").is_empty() && files("").is_empty());
     }
 }
