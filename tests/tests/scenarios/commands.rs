@@ -1,9 +1,11 @@
 //! The commands that look after the tool itself: `config`, `doctor`, `completions`, `man`. And the settings that
 //! `config` shows: where they may be given, and which of them counts.
 
-use nixcache_tests::{Machine, Workspace};
+use nixcache_tests::{CacheServer, Machine, Workspace};
 use std::fs;
 use std::process::Command;
+
+use super::caches::make_key;
 
 fn app(machine: &Machine) -> Workspace {
     let workspace = machine.workspace("app");
@@ -123,6 +125,40 @@ fn the_doctor_names_what_stops_caching_and_what_changes_it() {
     let outcome = wrapped.cargo(&["nixcache", "doctor"]).succeed();
     let is_named = |line: &str| line.starts_with("note     wrapper    /usr/bin/env");
     assert!(outcome.stdout.lines().any(is_named), "{outcome}");
+}
+
+#[test]
+fn the_doctor_asks_the_caches() {
+    let machine = Machine::new();
+    let workspace = app(&machine);
+    let directory = tempfile::tempdir().unwrap();
+    let [server_key, own_key] = ["server-key", "own-key"].map(|name| directory.path().join(name));
+    let public_key = make_key(&server_key, "server-1");
+    let server = CacheServer::start(directory.path(), &["--signing-key", server_key.to_str().unwrap()]);
+    let says = |workspace: &Workspace, verdict: &str, words: &[&str]| {
+        let outcome = workspace.cargo(&["nixcache", "doctor"]).run();
+        assert_eq!(outcome.status.code(), Some(if verdict == "problem" { 74 } else { 0 }), "{outcome}");
+        let is_said = |line: &str| line.starts_with(verdict) && words.iter().all(|word| line.contains(word));
+        assert!(outcome.stdout.lines().any(is_said), "{verdict} {words:?}\n{outcome}");
+    };
+    let with_cache = workspace.with_env("NIXCACHE_CACHES", server.url());
+    says(&with_cache, "problem", &["no key is trusted"]);
+    let trusting = with_cache.with_env("NIXCACHE_TRUSTED_KEYS", &public_key);
+    says(&trusting, "ok", &[server.url(), "server-1 is trusted"]);
+    let mistaken = with_cache.with_env("NIXCACHE_TRUSTED_KEYS", make_key(&own_key, "server-1"));
+    says(&mistaken, "note", &[server.url(), "server-1, which isn't trusted"]);
+
+    let publishing = trusting.with_env("NIXCACHE_PUBLISH", format!("file://{}/new", directory.path().display()));
+    says(&publishing, "problem", &["publish", "no secret key is set"]);
+    let publishing = publishing.with_env("NIXCACHE_SECRET_KEY_FILE", &own_key);
+    says(&publishing, "ok", &["publish", "signed by server-1"]);
+    says(&publishing.with_env("NIXCACHE_OFFLINE", "1"), "note", &["`offline` is set"]);
+
+    let missing = trusting.with_env("NIXCACHE_CACHES", "file:///nowhere/at/all");
+    says(&missing, "problem", &["file:///nowhere/at/all", "no such directory"]);
+    let url = server.url().to_owned();
+    server.stop();
+    says(&trusting, "problem", &[&url]);
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! makes it slower or narrower, `problem` for what stops it. Nothing is changed but for two small files, which are
 //! removed again.
 
+mod caches;
+
 use std::process::{Command, ExitCode};
 
 use camino::{Utf8Path, Utf8PathBuf};
@@ -66,11 +68,12 @@ pub(crate) fn run(settings: &Settings) -> ExitCode {
             None
         }
     };
-    let build_directory = toolchain.and_then(|_| check_workspace(&mut findings, environment, settings));
+    let build_directory = toolchain.and_then(|_| check_workspace(&mut findings, environment.clone(), settings));
     match open_store(settings) {
         Ok(store) => check_store(&mut findings, settings, &store, build_directory.as_deref()),
         Err(error) => findings.say(Verdict::Problem, "store", &chain(&error)),
     }
+    caches::check(&mut findings, settings, &environment);
     if findings.problems == 0 { ExitCode::SUCCESS } else { ExitCode::from(exit::PROBLEM) }
 }
 
