@@ -61,7 +61,11 @@ impl Machine {
             std::fs::create_dir_all(root.path().join(directory)).unwrap();
         }
         let guard = guard(root.path());
-        let store = store.unwrap_or_else(|| root.path().join("store"));
+        let store = store.unwrap_or_else(|| {
+            let own = root.path().join("store");
+            toolchain_notes::give(&own);
+            own
+        });
         // In a file rather than a variable, so that a workspace with a registry of its own can say otherwise.
         std::fs::write(root.path().join("cargo/config.toml"), "[net]\noffline = true\n").unwrap();
         let machine = Self { inner: Rc::new(Inner { root, store, guard, _first: first }) };
@@ -125,6 +129,47 @@ impl Machine {
             // A busy machine is no slow cache: what is there must be fetched.
             ("NIXCACHE_PATIENCE".into(), "unlimited".into()),
         ])
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        toolchain_notes::take(&self.store);
+    }
+}
+
+/// What stores note of the toolchain's libraries, which are half a gigabyte: the machines of one process have the same
+/// toolchains, so only the first one reads them. Without this it is a twelfth of the time of all scenarios.
+mod toolchain_notes {
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
+    use std::fs;
+    use std::path::Path;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+
+    fn notes() -> MutexGuard<'static, BTreeMap<OsString, Vec<u8>>> {
+        static NOTES: Mutex<BTreeMap<OsString, Vec<u8>>> = Mutex::new(BTreeMap::new());
+        NOTES.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps those of a store.
+    pub(super) fn take(store: &Path) {
+        for entry in fs::read_dir(store.join("machine")).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            if name.to_string_lossy().starts_with("libraries-")
+                && let Ok(text) = fs::read(entry.path())
+            {
+                notes().entry(name).or_insert(text);
+            }
+        }
+    }
+
+    /// Puts them into a store that is to be.
+    pub(super) fn give(store: &Path) {
+        for (name, text) in notes().iter() {
+            fs::create_dir_all(store.join("machine")).unwrap();
+            fs::write(store.join("machine").join(name), text).unwrap();
+        }
     }
 }
 

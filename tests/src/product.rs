@@ -21,11 +21,12 @@ pub fn binary_directory() -> &'static Path {
     })
 }
 
-/// In the profile that this crate itself was built in.
+/// In the profile that this crate itself was built in, and with the features that `cargo test --workspace` gives it:
+/// after that, there is nothing to compile.
 fn build() -> PathBuf {
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
     let output = crate::own_cargo()
-        .args(["build", "--package", "cargo-nixcache", "--message-format=json", "--profile", profile])
+        .args(["test", "--no-run", "--workspace", "--test", "launcher", "--message-format=json", "--profile", profile])
         .current_dir(crate::repository())
         .stderr(Stdio::inherit())
         .output()

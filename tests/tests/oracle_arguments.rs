@@ -9,6 +9,7 @@ use std::process::Command;
 
 use camino::{Utf8Path, Utf8PathBuf};
 use nixcache_core::unit::{CompileMode, CompilePlatform, PlannedUnit, TargetKind, UnitGraph};
+use nixcache_tests::in_parallel;
 use nixcache_tests::oracle::Workspace;
 
 const TRIPLE: &str = "x86_64-unknown-linux-gnu";
@@ -137,9 +138,18 @@ fn compiler_invocations_are_as_planned() {
         },
         Call { arguments: "check", variables: &[], config: "[target.'cfg(unix)']\nlinker = \"./linkers/gcc\"" },
     ];
-    let temporary = tempfile::tempdir().expect("a temporary directory");
-    let directory = Utf8Path::from_path(temporary.path()).expect("a temporary directory is UTF-8");
-    let directory = directory.canonicalize_utf8().expect("a temporary directory has a real path");
+    let failures = in_parallel(&calls, |call| {
+        let temporary = tempfile::tempdir().expect("a temporary directory");
+        let directory = Utf8Path::from_path(temporary.path()).expect("a temporary directory is UTF-8");
+        let directory = directory.canonicalize_utf8().expect("a temporary directory has a real path");
+        write_workspace(&directory);
+        check(&directory, call)
+    });
+    let failures = failures.concat();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn write_workspace(directory: &Utf8Path) {
     for (path, text) in FILES {
         let path = directory.join(path);
         std::fs::create_dir_all(path.parent().expect("a file is in a directory")).expect("make a directory");
@@ -147,15 +157,11 @@ fn compiler_invocations_are_as_planned() {
     }
     std::fs::create_dir(directory.join("linkers")).expect("make a directory");
     std::os::unix::fs::symlink("/usr/bin/cc", directory.join("linkers/gcc")).expect("make a link");
-    let failures: Vec<String> = calls.iter().flat_map(|call| check(&directory, call)).collect();
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
 
 fn check(directory: &Utf8Path, call: &Call<'_>) -> Vec<String> {
     std::fs::create_dir_all(directory.join(".cargo")).expect("make a directory");
     std::fs::write(directory.join(".cargo/config.toml"), call.config).expect("write the configuration");
-    // Only what is built is told.
-    let _ = std::fs::remove_dir_all(directory.join("target"));
     let variables: Vec<(&str, &str)> = call.variables.iter().copied().chain([("CARGO_NET_OFFLINE", "true")]).collect();
     let mut workspace = Workspace::new(directory, &variables);
     let line: Vec<&str> = call.arguments.split_whitespace().collect();

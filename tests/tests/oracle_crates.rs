@@ -3,8 +3,8 @@
 //! everything, `NIXCACHE_ORACLE=none` nothing, `NIXCACHE_ORACLE=NAME` one crate.
 
 use camino::Utf8Path;
-use nixcache_tests::PublishedCrate;
 use nixcache_tests::oracle::{Verdict, Workspace};
+use nixcache_tests::{PublishedCrate, in_parallel};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -36,25 +36,47 @@ fn plans_of_published_crates_equal_cargos() {
             name => listing.name == name,
         })
         .collect();
-    let mut failures = Vec::new();
-    let (mut equal, mut units) = (0, 0);
-    for listing in &crates {
-        let temporary = tempfile::tempdir().expect("a temporary directory");
-        let directory = Utf8Path::from_path(temporary.path()).expect("a temporary directory is UTF-8");
-        let directory = directory.canonicalize_utf8().expect("a temporary directory has a real path");
-        PublishedCrate { name: listing.name.clone(), version: listing.version.clone() }.unpack(directory.as_std_path());
-        let mut workspace = Workspace::new(&directory, &[]);
-        let more = if wanted.is_empty() { &[] as &[String] } else { &listed.all };
-        for command in listed.usual.iter().chain(&listing.commands).chain(more) {
-            let line: Vec<&str> = command.split_whitespace().collect();
-            match workspace.compare(&line) {
-                Verdict::Equal { units: planned } => (equal, units) = (equal + 1, units + planned),
-                Verdict::BothRefuse(_) => {}
-                verdict => failures.push(format!("{} {}: cargo {command}: {verdict:?}", listing.name, listing.version)),
+    let more = if wanted.is_empty() { &[] as &[String] } else { &listed.all };
+    let commands = |listing: &Listing| -> Vec<String> {
+        listed.usual.iter().chain(&listing.commands).chain(more).cloned().collect()
+    };
+    let compared = in_parallel(&crates, |listing| compare(listing, &commands(listing)));
+    let failures: Vec<&str> = compared.iter().flat_map(|compared| &compared.failures).map(String::as_str).collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+    // Refused command lines prove nothing.
+    let equal: usize = compared.iter().map(|compared| compared.equal).sum();
+    let units: usize = compared.iter().map(|compared| compared.units).sum();
+    assert!(equal >= crates.len() * (listed.usual.len() - 1), "{equal} plans of {units} units were compared");
+}
+
+/// What came out for one crate.
+#[derive(Default)]
+struct Compared {
+    equal: usize,
+    units: usize,
+    failures: Vec<String>,
+}
+
+fn compare(listing: &Listing, commands: &[String]) -> Compared {
+    let temporary = tempfile::tempdir().expect("a temporary directory");
+    let directory = Utf8Path::from_path(temporary.path()).expect("a temporary directory is UTF-8");
+    let directory = directory.canonicalize_utf8().expect("a temporary directory has a real path");
+    PublishedCrate { name: listing.name.clone(), version: listing.version.clone() }.unpack(directory.as_std_path());
+    let mut workspace = Workspace::new(&directory, &[]);
+    let mut compared = Compared::default();
+    for command in commands {
+        let line: Vec<&str> = command.split_whitespace().collect();
+        match workspace.compare(&line) {
+            Verdict::Equal { units } => {
+                compared.equal += 1;
+                compared.units += units;
+            }
+            Verdict::BothRefuse(_) => {}
+            verdict => {
+                let failure = format!("{} {}: cargo {command}: {verdict:?}", listing.name, listing.version);
+                compared.failures.push(failure);
             }
         }
     }
-    assert!(failures.is_empty(), "{}", failures.join("\n"));
-    // Refused command lines prove nothing.
-    assert!(equal >= crates.len() * (listed.usual.len() - 1), "{equal} plans of {units} units were compared");
+    compared
 }
