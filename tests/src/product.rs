@@ -25,7 +25,14 @@ pub fn binary_directory() -> &'static Path {
 /// after that, there is nothing to compile.
 fn build() -> PathBuf {
     let profile = if cfg!(debug_assertions) { "dev" } else { "release" };
-    let output = crate::own_cargo()
+    let mut cargo = crate::own_cargo();
+    // What cargo says to a test. Build scripts watch such variables, and what depends on them would be compiled again.
+    let is_of_the_test = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    let names = std::env::vars_os().map(|(name, _)| name);
+    names.filter(|name| name.to_str().is_some_and(is_of_the_test)).for_each(|name| {
+        cargo.env_remove(name);
+    });
+    let output = cargo
         .args(["test", "--no-run", "--workspace", "--test", "launcher", "--message-format=json", "--profile", profile])
         .current_dir(crate::repository())
         .stderr(Stdio::inherit())

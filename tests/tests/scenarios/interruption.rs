@@ -155,11 +155,16 @@ fn an_interrupted_build_keeps_what_was_finished_and_ends_as_cargo_ends() {
     workspace.write("link7/build.rs", "fn main() { std::thread::sleep(std::time::Duration::from_secs(20)); }\n");
     let mut running = workspace.nixcache(&["build"]).start();
     let deadline = Instant::now() + Duration::from_secs(60);
-    while !running.compiled().iter().any(|call| call.starts_with("rustc link6")) {
+    // Cargo writes a hash file when a unit is finished.
+    let is_finished = |name: &str| {
+        let units = std::fs::read_dir(workspace.target().join("debug/.fingerprint")).into_iter().flatten().flatten();
+        let mut files = units.map(|unit| unit.path().join(format!("lib-{name}")));
+        files.any(|file| file.exists())
+    };
+    while !is_finished("link6") {
         assert!(Instant::now() < deadline && running.is_running(), "the build doesn't get there");
         sleep(Duration::from_millis(20));
     }
-    sleep(Duration::from_secs(1));
     let signalled = Instant::now();
     running.signal("INT");
     let outcome = running.wait();
