@@ -25,12 +25,7 @@ fn is_root() -> bool {
 fn on_another_file_system() -> Option<tempfile::TempDir> {
     let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
     let is_other = |path: &&Path| device(path).is_some_and(|of| Some(of) != device(&std::env::temp_dir()));
-    ["/dev/shm", "/var/tmp"]
-        .map(Path::new)
-        .iter()
-        .copied()
-        .find(is_other)
-        .and_then(|path| tempfile::tempdir_in(path).ok())
+    ["/dev/shm", "/var/tmp"].map(Path::new).into_iter().find(is_other).and_then(|path| tempfile::tempdir_in(path).ok())
 }
 
 #[test]

@@ -108,12 +108,7 @@ pub(crate) fn open_pinned(
     }
     let credentials = credentials(settings, environment)?;
     let network = network(environment)?;
-    let secret_key = match &settings.secret_key_file {
-        _ if settings.publish.is_empty() => None,
-        Some(path) => Some(read_secret_key(path)?),
-        None if settings.publish.iter().all(CacheUrl::signs_for_others) => None,
-        None => return Err(CachesError::NoSecretKey),
-    };
+    let secret_key = secret_key(settings)?;
     let options = RemoteOptions {
         caches: settings.fetch.clone(),
         publish: settings.publish.clone(),
@@ -146,6 +141,16 @@ pub(crate) fn network(environment: &Environment) -> Result<NetworkOptions, Cache
         None => None,
     };
     Ok(NetworkOptions { proxies: Proxies::from_environment(environment), certificates, ..NetworkOptions::default() })
+}
+
+/// The key that signs what is published; `None` if nothing is, or every cache signs by itself.
+pub(crate) fn secret_key(settings: &CacheSettings) -> Result<Option<SecretKey>, CachesError> {
+    match &settings.secret_key_file {
+        _ if settings.publish.is_empty() => Ok(None),
+        Some(path) => read_secret_key(path).map(Some),
+        None if settings.publish.iter().all(CacheUrl::signs_for_others) => Ok(None),
+        None => Err(CachesError::NoSecretKey),
+    }
 }
 
 /// Reads a file with a secret key.

@@ -5,7 +5,7 @@ use nixcache_core::environment::Environment;
 use nixcache_remote::{CacheUrl, Credentials, Introduction, NetworkOptions, introduce};
 
 use super::{Findings, Verdict};
-use crate::caches::{CachesError, credentials, network, read_secret_key};
+use crate::caches::{credentials, network, secret_key};
 use crate::report::chain;
 use crate::settings::{CacheSettings, Settings};
 
@@ -26,8 +26,12 @@ pub(super) fn check(findings: &mut Findings, settings: &Settings, environment: &
         Ok((credentials, network)) => ask(findings, caches, &credentials, &network),
         Err(error) => findings.say(Verdict::Problem, "cache", &chain(&error)),
     }
-    if !caches.publish.is_empty() {
-        check_secret_key(findings, caches);
+    match secret_key(caches) {
+        Ok(Some(key)) => {
+            findings.say(Verdict::Ok, "publish", &format!("what is published is signed by {}", key.name()));
+        }
+        Ok(None) => {}
+        Err(error) => findings.say(Verdict::Problem, "publish", &chain(&error)),
     }
 }
 
@@ -69,17 +73,5 @@ fn described(url: &CacheUrl, cache: &Introduction, caches: &CacheSettings, is_re
         let keys = others.iter().map(|key| key.name().to_string()).collect::<Vec<_>>().join(", ");
         let text = format!("{url} signs with {keys}, which isn't trusted: `cargo nixcache use {url}` shows that key");
         (Verdict::Note, text)
-    }
-}
-
-fn check_secret_key(findings: &mut Findings, caches: &CacheSettings) {
-    let key = match &caches.secret_key_file {
-        Some(path) => read_secret_key(path),
-        None if caches.publish.iter().all(CacheUrl::signs_for_others) => return,
-        None => Err(CachesError::NoSecretKey),
-    };
-    match key {
-        Ok(key) => findings.say(Verdict::Ok, "publish", &format!("what is published is signed by {}", key.name())),
-        Err(error) => findings.say(Verdict::Problem, "publish", &chain(&error)),
     }
 }
